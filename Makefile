@@ -1,0 +1,63 @@
+# make setup   makes .venv and installs everything the tool needs
+# make demo    sets up, then finds a planted fault by real training; CAMPAIGN=NAME makes another one
+# make test    sets up with horovod built from source, then runs the tests; PYTEST_ARGS="-m 'not slow'" for the quick ones
+# make lint    checks style and format
+# make clean   removes .venv and caches; what campaigns wrote under runs/ stays
+#
+# PYTHON=PATH names the interpreter for .venv (3.9 to 3.11); otherwise the newest that fits is found. `make clean` before
+# changing it.
+
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+SETTINGS := setup.cfg pyproject.toml
+CAMPAIGN := demo
+JOBS := $(shell getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2)
+
+.PHONY: setup demo test lint clean prerequisites
+
+# Each step leaves a stamp in .venv, so that it is done again only when what it depends on has changed.
+setup: $(VENV)/installed
+	@echo "ready: $(BIN)/maskrcnn-bisect --help"
+
+$(VENV)/created:
+	@python=$$(PYTHON="$(PYTHON)" sh scripts/prerequisites.sh) && "$$python" -m venv --clear $(VENV)
+	@touch $@
+
+$(VENV)/installed: $(VENV)/created $(SETTINGS)
+	$(PIP) install --editable .
+	@touch $@
+
+$(VENV)/installed-test: $(VENV)/installed
+	@$(PIP) install --quiet --editable '.[test]'
+	@touch $@
+
+# Gloo alone, so that no MPI is needed. Horovod compiles against the TensorFlow of .venv, so it is built without
+# isolation and past pip's cache, where a wheel for another TensorFlow may lie, and again once it no longer loads.
+# CMake 4 takes the old build files of gloo only with CMAKE_POLICY_VERSION_MINIMUM.
+$(VENV)/installed-horovod: $(VENV)/installed-test
+	@$(BIN)/python -c 'import horovod.tensorflow' 2>/dev/null || { \
+	    echo 'building horovod from source: one to three minutes'; $(PIP) uninstall --yes --quiet horovod 2>/dev/null; }
+	@HOROVOD_WITH_TENSORFLOW=1 HOROVOD_WITH_GLOO=1 HOROVOD_WITHOUT_MPI=1 HOROVOD_WITHOUT_PYTORCH=1 HOROVOD_WITHOUT_MXNET=1 \
+	    CMAKE_POLICY_VERSION_MINIMUM=3.5 MAKEFLAGS=-j$(JOBS) \
+	    $(PIP) install --quiet --no-build-isolation --use-pep517 --no-cache-dir --editable '.[horovod]'
+	@touch $@
+
+demo: setup
+	$(BIN)/maskrcnn-bisect start --name $(CAMPAIGN) --flags ROI_ALIGN_MASK,CROP_AND_RESIZE_MASK,MASK_LOSS \
+	    --plant ROI_ALIGN_MASK=half_pixel_train
+
+# Asked first, for a compiler missed only after TensorFlow has been downloaded comes late.
+prerequisites:
+	@[ -e $(VENV)/installed-horovod ] || PYTHON="$(PYTHON)" sh scripts/prerequisites.sh horovod >/dev/null
+
+test: prerequisites $(VENV)/installed-horovod
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+lint: $(VENV)/installed-test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache
+	find bisect_cli maskrcnn tests -name __pycache__ -prune -exec rm -rf {} +

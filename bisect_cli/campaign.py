@@ -1,0 +1,179 @@
+"""One bisect: its settings, fixed when it starts, and its state, a pure fold over the events of its log."""
+
+import dataclasses
+import re
+from dataclasses import dataclass, field
+from typing import Optional
+
+from maskrcnn.errors import UserError, unknown
+
+SIZES = ("", "50", "75", "_small", "_medium", "_large")
+METRICS = {f"{kind}/AP{size}": kind if not size else f"{kind}/AP{size}" for kind in ("bbox", "segm") for size in SIZES}
+ATTEMPTS = 3  # of one trial before it counts as crashed
+WAITING, RUNNING, FINISHED, DIVERGED, CRASHED = "waiting", "running", "finished", "diverged", "crashed"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What is bisected, and how a run of it is trained. Two campaigns with equal settings ask the same question."""
+
+    name: str
+    flags: tuple
+    metrics: tuple = ("bbox", "segm")
+    preset: str = "shapes"
+    data: str = ""  # a COCO folder, absolute; empty for the trainer's own
+    plants: tuple = ()
+    batch: Optional[int] = None  # None leaves it to the preset
+    sets: tuple = ()
+    seeds: int = 3  # replicates of the baseline
+    seed: int = 0  # the first; replicate k of any subset has seed + k
+    trainer: tuple = ()  # command; empty for the one that belongs to this package
+    workdir: str = field(default="", compare=False)  # where runs are started, for --plant FLAG=module:function
+
+    def to_json(self):
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_json(cls, values):
+        known = {f.name for f in dataclasses.fields(cls)}
+        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items() if k in known})
+
+    def differences(self, other):
+        """The names of the settings in which two campaigns differ."""
+        fields = [f.name for f in dataclasses.fields(self) if f.compare]
+        return [name for name in fields if getattr(self, name) != getattr(other, name)]
+
+
+def parse_metric(text):
+    """A metric's name, `bbox` standing for `bbox/AP`. Raises UserError with the nearest names."""
+    if text in METRICS.values():
+        return text
+    if text in METRICS:
+        return METRICS[text]
+    raise unknown("metric", text, METRICS.values())
+
+
+def metric_key(metric):
+    """The key of a metric in a trainer's results."""
+    return metric if "/" in metric else f"{metric}/AP"
+
+
+def check_name(name):
+    """Raises UserError if `name` cannot be a campaign's folder."""
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}", name) or name == "data":
+        raise UserError(
+            f"campaign name '{name}': use letters, digits, '.', '_' and '-' (and not 'data', which holds the shapes)."
+        )
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One training run: a subset of flags and a seed. It may take several attempts.
+
+    slot and ticket (how its launcher finds it again) are those of the attempt under way, else None.
+    crashes counts since the campaign was last gone on with. metrics: those of the end, empty if diverged.
+    """
+
+    id: str
+    flags: tuple
+    seed: int
+    state: str = WAITING
+    attempts: int = 0
+    crashes: int = 0
+    slot: Optional[int] = None
+    ticket: Optional[dict] = None
+    started: Optional[float] = None
+    metrics: dict = field(default_factory=dict)
+    wall: Optional[float] = None
+    reason: str = ""
+
+    @property
+    def ended(self):
+        return self.state in (FINISHED, DIVERGED, CRASHED)
+
+    def value(self, metric):
+        """The metric at the end, NaN if the run diverged. Raises KeyError if the trainer did not report it."""
+        return float("nan") if self.state == DIVERGED else float(self.metrics[metric_key(metric)])
+
+
+@dataclass(frozen=True)
+class State:
+    """A campaign as its log tells it. state: new, open (a controller has it, or had and died), or how the last one
+    ended.
+    """
+
+    settings: Optional[Settings] = None
+    trials: dict = field(default_factory=dict)  # id -> Trial, in the order they were first started
+    state: str = "new"
+    reason: str = ""
+    slots: Optional[int] = None
+    max_runs: Optional[int] = None
+    created: Optional[float] = None
+
+    def of(self, flags):
+        """The trials of a subset, by seed."""
+        return sorted((t for t in self.trials.values() if t.flags == flags), key=lambda t: t.seed)
+
+    @property
+    def running(self):
+        return [t for t in self.trials.values() if t.state == RUNNING]
+
+
+def fold(events):
+    """The State after these events."""
+    state = State()
+    for event in events:
+        state = apply(state, event)
+    return state
+
+
+def apply(state, event):
+    """The State after one more event. Events of an unknown kind change nothing."""
+    kind = event.get("kind")
+    if kind == "created":
+        return dataclasses.replace(state, settings=Settings.from_json(event["settings"]), created=event.get("time"))
+    if kind == "opened":
+        again = {
+            t.id: dataclasses.replace(t, crashes=0, state=WAITING if t.state == CRASHED else t.state)
+            for t in state.trials.values()
+        }
+        return dataclasses.replace(
+            state, state="open", reason="", slots=event["slots"], max_runs=event["max_runs"], trials=again
+        )
+    if kind == "closed":
+        return dataclasses.replace(state, state=event["state"], reason=event.get("reason", ""))
+    if kind == "started":
+        old = state.trials.get(event["trial"]) or Trial(event["trial"], tuple(event["flags"]), event["seed"])
+        trial = dataclasses.replace(
+            old,
+            state=RUNNING,
+            attempts=event["attempt"],
+            slot=event["slot"],
+            ticket=event["ticket"],
+            started=event.get("time"),
+            reason="",
+        )
+        return dataclasses.replace(state, trials={**state.trials, trial.id: trial})
+    if kind == "ended" and event["trial"] in state.trials:
+        trial = _ended(state.trials[event["trial"]], event)
+        return dataclasses.replace(state, trials={**state.trials, trial.id: trial})
+    return state
+
+
+def _ended(trial, event):
+    """A trial after an attempt. outcome: finished, diverged, crashed, stopped (asked to), lost (died with its
+    controller) or refused.
+    """
+    outcome = event["outcome"]
+    crashes = trial.crashes + (outcome == CRASHED)
+    state = outcome if outcome in (FINISHED, DIVERGED) else CRASHED if crashes >= ATTEMPTS else WAITING
+    return dataclasses.replace(
+        trial,
+        state=state,
+        crashes=crashes,
+        slot=None,
+        ticket=None,
+        metrics=event.get("metrics") or {},
+        wall=event.get("wall"),
+        reason=event.get("reason", ""),
+    )

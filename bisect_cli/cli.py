@@ -1,0 +1,458 @@
+"""The commands of maskrcnn-bisect: parse, call, print. Heavier parts are imported where they are used, so that --help
+stays quick.
+
+Exit codes: 0 finished (culprits named, or nothing breaks), 1 failure, 2 wrong input, 3 inconclusive, 130 interrupted.
+"""
+
+import contextlib
+import dataclasses
+import os
+import sys
+import time
+from pathlib import Path
+
+import click
+
+from maskrcnn.errors import UserError
+
+EXIT = {"finished": 0, "failed": 1, "inconclusive": 3, "interrupted": 130}
+WATCH_SECONDS = 1.0
+STOP_SECONDS = 120  # to wait for a controller, which gives its runs a minute to save
+
+
+class _Main(click.Group):
+    """A group that tells wrong input in one line."""
+
+    def main(self, *args, **kwargs):
+        try:
+            code = super().main(*args, **{**kwargs, "standalone_mode": False})
+        except UserError as error:
+            code = _fail(error, 2)
+        except click.ClickException as error:
+            where = (
+                f" (see `{error.ctx.command_path} --help`)" if isinstance(error, click.UsageError) and error.ctx else ""
+            )
+            code = _fail(f"{' '.join(error.format_message().split())}{where}", 2)
+        except (click.Abort, KeyboardInterrupt):
+            code = 130
+        except BrokenPipeError:  # the reader of our output has gone
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            code = 1
+        except RuntimeError as error:
+            code = _fail(error, 1)
+        sys.exit(code if isinstance(code, int) else 0)
+
+
+def _fail(error, code):
+    click.echo(f"maskrcnn-bisect: {error}", err=True)
+    return code
+
+
+@click.group(cls=_Main, context_settings={"help_option_names": ["-h", "--help"]})
+def main():
+    """Finds which batched piece of a Mask R-CNN training, or which combination of pieces, breaks its accuracy.
+
+    \b
+    Exit codes: 0 finished (culprits named, or nothing breaks), 1 failure,
+    2 wrong input, 3 inconclusive (budget spent, undecided, crashed), 130 interrupted.
+    """
+
+
+runs_dir = click.option(
+    "--runs-dir", default="runs", show_default=True, type=click.Path(path_type=Path), help="Folder of all campaigns."
+)
+slots_option = click.option("--slots", type=int, help="Runs at once. Default: one a core, at most 8.")
+max_runs_option = click.option(
+    "--max-runs", type=int, help="Stop, inconclusive, after this many runs. Retries do not count."
+)
+
+
+@main.command()
+def flags():
+    """The flags, the blocks they belong to, and what each does."""
+    from bisect_cli.flags import ALL, BLOCKS
+    from maskrcnn.pieces import PIECES
+
+    def block(flag, layer):
+        return " ".join(b.name for b in BLOCKS.values() if b.layer == layer and flag in b.flags)
+
+    rows = [(flag, *(block(flag, layer) for layer in (1, 2, 3)), PIECES[flag].summary) for flag in ALL]
+    if _terminal():
+        from bisect_cli.report.table import flag_table
+
+        _console().print(flag_table(rows))
+    else:
+        for flag, *blocks, summary in rows:
+            click.echo(f"{flag}  [{' '.join(filter(None, blocks))}]  {summary}")
+    click.echo("A block's name stands for all its flags; `all` or `top` for every flag.")
+
+
+@main.command()
+@click.option(
+    "--flags",
+    "flag_text",
+    required=True,
+    metavar="A,B,...",
+    help="The failing set: flags, blocks such as L2B5, or all.",
+)
+@click.option(
+    "--metric",
+    "metrics",
+    multiple=True,
+    help="What may break: bbox, segm, segm/AP_small ... Repeatable; default bbox and segm.",
+)
+@click.option("--preset", default="shapes", show_default=True, help="The trainer's preset.")
+@click.option("--data", type=click.Path(path_type=Path), help="A COCO folder. Default: generated shapes.")
+@click.option("--batch", type=int, help="Images a step.")
+@click.option(
+    "--plant",
+    "plants",
+    multiple=True,
+    metavar="FLAG=FAULT",
+    help="Break a piece on purpose, or try one's own. Repeatable.",
+)
+@click.option("--set", "sets", multiple=True, metavar="KEY=VALUE", help="A setting of the trainer. Repeatable.")
+@click.option("--seeds", default=3, show_default=True, help="Runs of the baseline.")
+@click.option("--seed", default=0, show_default=True, help="The first seed.")
+@slots_option
+@max_runs_option
+@click.option("--name", help="Name of the campaign; one that exists is gone on with. Default: the date and a number.")
+@click.option(
+    "--dry-run", is_flag=True, help="Say what would run first, how many runs at most and about how long; write nothing."
+)
+@runs_dir
+@click.pass_obj
+def start(trainer_command, flag_text, metrics, data, name, seeds, batch, slots, max_runs, dry_run, runs_dir, **given):
+    """Train a baseline and the failing set, and narrow the set down to what breaks it."""
+    from bisect_cli import flags as sets
+    from bisect_cli import store, trainer
+    from bisect_cli.campaign import Settings, check_name, parse_metric
+
+    slots = _slots(slots)
+    _positive("--seeds", seeds, "a baseline needs a run")
+    _positive("--max-runs", max_runs, "there is nothing to learn without a run")
+    _positive("--batch", batch, "a step needs an image")
+    if name:
+        check_name(name)
+    settings = Settings(
+        name=name or "",
+        flags=sets.parse(flag_text),
+        metrics=tuple(dict.fromkeys(parse_metric(m) for m in metrics)) or ("bbox", "segm"),
+        preset=given["preset"],
+        data=str(data.resolve()) if data else "",
+        plants=tuple(given["plants"]),
+        batch=batch,
+        sets=tuple(given["sets"]),
+        seeds=seeds,
+        seed=given["seed"],
+        trainer=tuple(trainer_command or ()),
+        workdir=os.getcwd(),
+    )
+    if name in store.names(runs_dir):
+        existing = store.load(runs_dir / name)[0].settings
+        _same(existing, settings, runs_dir / name)
+    trainer.check(settings, runs_dir.resolve() / (name or "check") / "out")
+    if dry_run:
+        return _dry_run(settings, slots, max_runs, runs_dir)
+    folder = store.create(runs_dir, name)
+    return _run(folder, slots, max_runs, settings)
+
+
+@main.command()
+@click.argument("name")
+@slots_option
+@max_runs_option
+@runs_dir
+def resume(name, slots, max_runs, runs_dir):
+    """Go on with a campaign where it was; also with more slots or runs."""
+    from bisect_cli import store
+
+    slots = _slots(slots)
+    _positive("--max-runs", max_runs, "there is nothing to learn without a run")
+    return _run(store.find(runs_dir, name), slots, max_runs)
+
+
+@main.command()
+@click.argument("name", required=False)
+@click.option("--watch", is_flag=True, help="Keep showing it until the campaign ends.")
+@click.option("--json", "as_json", is_flag=True, help="As JSON (docs/status-json.md).")
+@runs_dir
+def status(name, watch, as_json, runs_dir):
+    """How a campaign stands; by default the most recent one."""
+    from bisect_cli import store
+
+    folder = store.find(runs_dir, name)
+    if as_json:
+        import json
+
+        while True:
+            told = _summary(folder)
+            click.echo(json.dumps(told, indent=None if watch else 2))
+            if not watch or told["state"] != "running":
+                return
+            time.sleep(WATCH_SECONDS)
+    if watch and _terminal():
+        from rich.live import Live
+
+        from bisect_cli.report.table import render
+
+        with Live(console=_console(), auto_refresh=False) as live:
+            while True:
+                told = _summary(folder)
+                live.update(render(told), refresh=True)
+                if told["state"] != "running":
+                    return
+                time.sleep(WATCH_SECONDS)
+    shown = None
+    while True:
+        told = _summary(folder)
+        if told["trials"] != shown:
+            _show(told)
+        shown = told["trials"]
+        if not watch or told["state"] != "running":
+            return
+        time.sleep(WATCH_SECONDS)
+
+
+@main.command("list")
+@runs_dir
+def list_(runs_dir):
+    """All campaigns, the most recently active first."""
+    from bisect_cli import store
+    from bisect_cli.report.summary import verdict_words
+
+    rows = []
+    for name in store.names(runs_dir):
+        told = _summary(runs_dir / name)
+        if told:
+            rows.append((name, told["state"], str(len(told["trials"])), ", ".join(told["flags"]), verdict_words(told)))
+    if not rows:
+        click.echo(f"No campaigns in {runs_dir}: begin one with `maskrcnn-bisect start`.")
+    elif _terminal():
+        from bisect_cli.report.table import campaign_table
+
+        _console().print(campaign_table(rows))
+    else:
+        for name, state, runs, flag_list, result in rows:
+            click.echo(f"{name}  {state}  {runs} runs  {result}  ({flag_list})")
+
+
+@main.command()
+@click.argument("trial")
+@click.option("--name", help="The campaign. Default: the most recent one.")
+@click.option("-f", "--follow", is_flag=True, help="Go on until the run ends.")
+@runs_dir
+def logs(trial, name, follow, runs_dir):
+    """What a run wrote: its standard output and error, of the latest attempt."""
+    from bisect_cli import store
+    from bisect_cli.report.summary import live_state
+    from maskrcnn.errors import unknown
+
+    folder = store.find(runs_dir, name)
+    read = {"stdout.txt": 0, "stderr.txt": 0}
+    while True:
+        state = store.load(folder)[0]
+        if trial not in state.trials:
+            raise unknown(f"trial of campaign '{folder.name}'", trial, state.trials or ["(none has started)"])
+        own = state.trials[trial]
+        alive = own.state == "running" and live_state(folder, state) == "running"
+        for file, offset in read.items():
+            path = store.trial_folder(folder, trial) / f"attempt-{own.attempts}" / file
+            if path.exists():
+                with open(path, "rb") as stream:
+                    stream.seek(offset)
+                    text = stream.read()
+                read[file] += len(text)
+                click.echo(text, nl=False, err=file == "stderr.txt")
+        if not follow or not alive:
+            return
+        time.sleep(0.3)
+
+
+@main.command()
+@click.argument("name")
+@runs_dir
+def stop(name, runs_dir):
+    """Ask a running campaign to save its runs and stop, and wait until it has."""
+    from bisect_cli import lease, store
+    from bisect_cli.report.summary import resume_command
+
+    folder = store.find(runs_dir, name)
+    held = lease.holder(folder)
+    state = store.load(folder)[0]
+    if (not held or held.alive is False) and not state.running:
+        click.echo(f"Campaign {name} is not running.")
+        return
+    if not held or held.alive is False:
+        _stop_orphans(folder)
+    else:
+        with store.writing(folder):
+            (folder / store.STOP).touch()
+        click.echo(f"Asked process {held.pid} on {held.host} to stop; its runs are saving.")
+        deadline = time.monotonic() + STOP_SECONDS
+        while lease.holder(folder) == held:
+            if time.monotonic() > deadline:
+                raise RuntimeError(
+                    f"process {held.pid} on {held.host} has not stopped within {STOP_SECONDS} s: look there."
+                )
+            time.sleep(0.2)
+    click.echo(f"Stopped. Go on with: {resume_command(folder)}")
+
+
+def _run(folder, slots, max_runs, settings=None):
+    """Runs a campaign until it ends or is interrupted, showing how it goes. Returns the exit code."""
+    from bisect_cli.analysis import analyse
+    from bisect_cli.controller import Controller
+    from bisect_cli.launchers.local import Local
+    from bisect_cli.report.summary import summarize
+
+    with _opened(folder, settings) as (log, state):
+        for note in log.notes:
+            click.echo(f"note: {note}", err=True)
+        if state.state != "finished":
+            with _listener() as listen:
+                state = Controller(folder, log, state, Local(slots), max_runs, listen).run()
+    _show(summarize(folder, state, analyse(state), log.notes))
+    return EXIT[state.state]
+
+
+def _stop_orphans(folder):
+    """Stops what a dead controller has left running, as a controller that is interrupted at once."""
+    from bisect_cli.controller import Controller
+    from bisect_cli.launchers.local import Local
+
+    with _opened(folder) as (log, state):
+        controller = Controller(folder, log, state, Local(state.slots or 1))
+        controller.interrupts = 1
+        controller.run()
+
+
+@contextlib.contextmanager
+def _opened(folder, settings=None):
+    """Holds a campaign: its log, open for writing, and its State. A new one is given its settings, an old one must have
+    them.
+    """
+    from bisect_cli import eventlog, lease, store
+    from bisect_cli.campaign import apply
+
+    with contextlib.ExitStack() as held:
+        with store.writing(folder):
+            held.enter_context(lease.Lease(folder))
+            log = eventlog.Writer(folder / store.LOG)
+            held.callback(log.close)
+        state, _ = store.load(folder)
+        if state.settings is None:
+            if settings is None:
+                raise UserError(
+                    f"campaign '{folder.name}' has lost its settings: start it again with `maskrcnn-bisect start`."
+                )
+            settings = dataclasses.replace(settings, name=folder.name)
+            event = {"kind": "created", "time": time.time(), "settings": settings.to_json()}
+            with store.writing(folder):
+                log.append(event)
+            state = apply(state, event)
+        elif settings is not None:
+            _same(state.settings, settings, folder)
+        yield log, state
+
+
+def _same(existing, settings, folder):
+    """Raises UserError if a campaign of this name asks another question."""
+    from bisect_cli.report.summary import resume_command
+
+    if existing is None:
+        return
+    different = existing.differences(dataclasses.replace(settings, name=existing.name))
+    if different:
+        raise UserError(
+            f"name '{existing.name}' is already in use, with other {', '.join(different)}: choose another --name, "
+            f"or go on with that one by `{resume_command(folder)}`."
+        )
+
+
+def _dry_run(settings, slots, max_runs, runs_dir):
+    from bisect_cli import flags as sets
+    from bisect_cli import trainer
+    from bisect_cli.search import halving, most_runs
+
+    first = halving.plan(settings.flags, lambda flags: None, settings.seeds).wanted
+    click.echo("First would run:")
+    for want in first:
+        click.echo(f"  {sets.label(want.flags, settings.flags)}: {want.runs} {'run' if want.runs == 1 else 'runs'}")
+    most = most_runs(halving.plan, settings.flags, settings.seeds)
+    limit = f", and --max-runs stops it at {max_runs}" if max_runs and max_runs < most else ""
+    fewest = sum(want.runs for want in first)
+    click.echo(f"{fewest} runs if nothing breaks; at most {most} for up to two culprits if every run is clear{limit}.")
+    seconds = trainer.earlier_seconds(runs_dir, settings.preset)
+    if seconds:
+        each = sorted(seconds)[len(seconds) // 2]
+        least, longest = (_duration(-(-runs // slots) * each) for runs in (fewest, min(most, max_runs or most)))
+        click.echo(f"About {least} to {longest}, {slots} at once, at {_duration(each)} a run as earlier ones took.")
+    else:
+        click.echo(f"How long is not known until a first run of preset '{settings.preset}' has finished.")
+
+
+def _duration(seconds):
+    return (
+        f"{seconds:.0f} s"
+        if seconds < 100
+        else f"{seconds / 60:.0f} min"
+        if seconds < 6000
+        else f"{seconds / 3600:.1f} h"
+    )
+
+
+def _summary(folder):
+    """The summary of a campaign, None if its log holds no settings."""
+    from bisect_cli import store
+    from bisect_cli.analysis import analyse
+    from bisect_cli.report.summary import summarize
+
+    state, notes = store.load(folder)
+    return summarize(folder, state, analyse(state), notes) if state.settings else None
+
+
+def _show(told):
+    """Prints a summary: tables on a terminal, else plain lines."""
+    if _terminal():
+        from bisect_cli.report.table import render
+
+        _console().print(render(told))
+    else:
+        from bisect_cli.report.lines import plain
+
+        for line in plain(told):
+            click.echo(line)
+
+
+def _listener():
+    """The controller's listener for this output: a live table, or lines."""
+    if _terminal():
+        from bisect_cli.report.live import LiveTable
+
+        return LiveTable(_console())
+    from bisect_cli.report.lines import Lines
+
+    return contextlib.nullcontext(Lines(click.echo))
+
+
+def _slots(slots):
+    from bisect_cli.launchers.local import default_slots
+
+    _positive("--slots", slots, "at least one run must be able to go at a time")
+    return default_slots() if slots is None else slots
+
+
+def _positive(option, value, why):
+    if value is not None and value < 1:
+        raise UserError(f"{option} {value}: {why}; give 1 or more.")
+
+
+def _terminal():
+    return sys.stdout.isatty()
+
+
+def _console():
+    from rich.console import Console
+
+    return Console(highlight=False)

@@ -1,0 +1,281 @@
+"""The loop of a campaign: ask the search, fill free slots, collect what ended, judge, retry crashes, stop.
+
+All that it decides is decided from the State folded from the log, and every step is logged before it has an effect that
+matters, so a controller that is killed anywhere is followed by one that goes on in its place.
+"""
+
+import contextlib
+import os
+import signal
+import socket
+import time
+
+from bisect_cli import store, trainer
+from bisect_cli.analysis import analyse, check_metrics
+from bisect_cli.campaign import ATTEMPTS, CRASHED, DIVERGED, FINISHED, WAITING, apply
+from bisect_cli.launchers import Job
+from maskrcnn.errors import UserError
+
+POLL = 0.2  # seconds between looks at the runs
+GRACE = 60  # seconds that a run asked to stop has to save, before it is killed
+HUNG = 3600  # seconds without a byte written by a run, after which it counts as crashed
+
+
+class Controller:
+    """Runs one campaign whose lease is held.
+
+    folder: the campaign's. log: an eventlog.Writer. state: the State that the log folds to. launcher: a Launcher.
+    listen(event, controller): called for every event logged, for `stopping`, and with None at every look; draws the
+    progress.
+    """
+
+    def __init__(
+        self, folder, log, state, launcher, max_runs=None, listen=lambda event, controller: None, grace=GRACE, hung=HUNG
+    ):
+        self.folder, self.log, self.state, self.launcher = folder, log, state, launcher
+        self.max_runs = state.max_runs if max_runs is None else max_runs
+        self.listen, self.grace, self.hung = listen, grace, hung
+        self.analysis = analyse(state)
+        self.handles = {}  # trial id -> Handle of its attempt under way
+        self.interrupts = 0
+
+    def run(self):
+        """Goes on until the campaign has ended or is interrupted, and returns the State then: `finished` (culprits
+        named, or clean), `inconclusive`, `failed` or `interrupted`.
+
+        Raises UserError if the trainer refuses its arguments or the disk cannot be written; the campaign can be gone on
+        with then.
+        """
+        with contextlib.suppress(FileNotFoundError):
+            (self.folder / store.STOP).unlink()
+        self._log(
+            "opened", pid=os.getpid(), host=socket.gethostname(), slots=self.launcher.slots, max_runs=self.max_runs
+        )
+        for trial in self.state.trials.values():
+            check_metrics(self.state.settings, trial)
+        with self._signals():
+            try:
+                self._adopt()
+                while True:
+                    self._collect()
+                    if self._asked_to_stop():
+                        return self._close("interrupted", "stopped on request")
+                    ending = self._ending()
+                    if ending:
+                        return self._close(*ending)
+                    self._fill()
+                    self.listen(None, self)
+                    time.sleep(POLL)
+            except BaseException:
+                self.listen = lambda event, controller: None  # it may be what failed
+                self._stop_all()
+                raise
+
+    def progress(self, trial):
+        """The trainer.Progress of a trial, or None."""
+        return trainer.progress(store.trial_folder(self.folder, trial.id) / "out")
+
+    # What to do next
+
+    def _ending(self):
+        """State and reason if nothing is left to do, else None."""
+        if self.analysis.failure:
+            return "failed", self.analysis.failure
+        if not self.analysis.wanted:
+            if self.analysis.unresolved:
+                return "inconclusive", "some subsets gave no verdict"
+            return "finished", ""
+        if not self.handles and not self._next():
+            return "inconclusive", f"the budget of {self.max_runs} runs is spent"
+        return None
+
+    def _next(self):
+        """What to start, most urgent first: trials that were begun before, or (flags, seed) of new ones, as (trial or
+        None, flags, seed).
+        """
+        room = float("inf") if self.max_runs is None else self.max_runs - len(self.state.trials)
+        chosen = []
+        for want in self.analysis.wanted:
+            trials = self.state.of(want.flags)
+            for k in range(want.runs):
+                if k < len(trials):
+                    if trials[k].state == WAITING:
+                        chosen.append((trials[k], want.flags, trials[k].seed))
+                elif room > 0:
+                    chosen.append((None, want.flags, self.state.settings.seed + k))
+                    room -= 1
+        return chosen
+
+    def _fill(self):
+        used = {trial.slot for trial in self.state.running}
+        free = [slot for slot in range(1, self.launcher.slots + 1) if slot not in used]
+        free = free[: max(0, self.launcher.slots - len(self.handles))]  # adopted runs may sit in slots beyond
+        for slot, (trial, flags, seed) in zip(free, self._next()):
+            self._start(trial, flags, seed, slot)
+
+    # Runs
+
+    def _start(self, trial, flags, seed, slot):
+        name = trial.id if trial else f"t{len(self.state.trials) + 1:02d}"
+        attempt = trial.attempts + 1 if trial else 1
+        home = store.trial_folder(self.folder, name)
+        out = home / "out"
+        with store.writing(self.folder):
+            if trial and trial.crashes == ATTEMPTS - 1 and out.exists():
+                out.rename(home / f"out.before-attempt-{attempt}")  # the checkpoint itself may be what crashes
+            out.mkdir(parents=True, exist_ok=True)
+            argv = trainer.argv(self.state.settings, flags, seed, out)
+            handle = self.launcher.prepare(Job(argv, trainer.workdir(self.state.settings), home / f"attempt-{attempt}"))
+        try:
+            self._log(
+                "started",
+                trial=name,
+                flags=flags,
+                seed=seed,
+                attempt=attempt,
+                slot=slot,
+                ticket=handle.ticket,
+                argv=argv,
+            )
+        except BaseException:
+            handle.kill()
+            raise
+        self.handles[name] = handle
+        handle.go()
+
+    def _adopt(self):
+        """Takes over what an earlier controller left running, or notes how it ended."""
+        for trial in self.state.running:
+            handle = self.launcher.adopt(trial.ticket)
+            if handle:
+                self.handles[trial.id] = handle
+                self._log("adopted", trial=trial.id)
+            else:
+                self._ended(trial, "lost", None, "it ended while no controller was watching")
+
+    def _collect(self, stopping=False):
+        """Logs the runs that ended."""
+        for name, handle in list(self.handles.items()):
+            trial, end = self.state.trials[name], handle.poll()
+            if end is None:
+                if not stopping and self._silent_for(trial) > self.hung:
+                    handle.kill()
+                    self._wait_gone(handle)
+                    self._ended(trial, CRASHED, None, f"hung: it wrote nothing for {self.hung / 60:.0f} minutes")
+                    del self.handles[name]
+                continue
+            del self.handles[name]
+            error = trainer.last_line(self._stderr(trial))
+            if stopping:
+                self._ended(trial, "stopped", end.code, "stopped on request")
+            elif end.code == trainer.USER_ERROR:
+                self._ended(trial, "refused", end.code, error)
+                raise UserError(
+                    error or f"the trainer refused the arguments of {name}: see `maskrcnn-bisect logs {name}`."
+                )
+            else:
+                told = "ended without a result" if end.code in (0, None) else _told(end.code)
+                self._ended(trial, CRASHED, end.code, f"{told}: {error}" if error else told)
+
+    def _ended(self, trial, outcome, code, reason):
+        """Logs the end of an attempt. A result on disk is what counts, however the process ended."""
+        result = trainer.result(store.trial_folder(self.folder, trial.id) / "out")
+        if result:
+            outcome, reason = (DIVERGED, "") if result.diverged else (FINISHED, "")
+        wall, metrics = (result.wall, result.metrics) if result else (None, {})
+        self._log(
+            "ended",
+            trial=trial.id,
+            attempt=trial.attempts,
+            outcome=outcome,
+            code=code,
+            reason=reason,
+            metrics=metrics,
+            wall=wall,
+        )
+        check_metrics(self.state.settings, self.state.trials[trial.id])
+
+    def _silent_for(self, trial):
+        """Seconds since a run wrote to any of its files."""
+        home = store.trial_folder(self.folder, trial.id)
+        latest = trial.started or 0
+        for folder in (home / "out", home / f"attempt-{trial.attempts}"):
+            with contextlib.suppress(OSError):
+                latest = max([latest, *(entry.stat().st_mtime for entry in os.scandir(folder))])
+        return time.time() - latest
+
+    def _stderr(self, trial):
+        try:
+            with open(
+                store.trial_folder(self.folder, trial.id) / f"attempt-{trial.attempts}" / "stderr.txt", "rb"
+            ) as file:
+                file.seek(max(0, os.fstat(file.fileno()).st_size - 4096))
+                return file.read().decode(errors="replace")
+        except OSError:
+            return ""
+
+    # Stopping
+
+    def _asked_to_stop(self):
+        return self.interrupts > 0 or (self.folder / store.STOP).exists()
+
+    def _close(self, state, reason):
+        """Stops what still runs, and logs how the campaign stands."""
+        self._stop_all()
+        self._log("closed", state=state, reason=reason)
+        with contextlib.suppress(FileNotFoundError):
+            (self.folder / store.STOP).unlink()
+        return self.state
+
+    def _stop_all(self):
+        """Asks all runs to save and end, and kills those left after the grace time, or at a further interrupt."""
+        if self.handles:
+            self.listen({"kind": "stopping", "runs": sorted(self.handles)}, self)
+        for handle in self.handles.values():
+            handle.ask_to_stop()
+        before, deadline = self.interrupts, time.monotonic() + self.grace
+        while self.handles:
+            if time.monotonic() > deadline or self.interrupts > before:
+                for handle in self.handles.values():
+                    handle.kill()
+            with contextlib.suppress(UserError):  # a full disk: what is not logged now is found by the next controller
+                self._collect(stopping=True)
+            self.listen(None, self)
+            time.sleep(POLL / 4)
+
+    @staticmethod
+    def _wait_gone(handle):
+        while handle.poll() is None:
+            time.sleep(POLL / 4)
+
+    @contextlib.contextmanager
+    def _signals(self):
+        """Counts the signals that ask this process to end, instead of ending at once."""
+
+        def note(*_):
+            self.interrupts += 1
+
+        before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    # The log
+
+    def _log(self, kind, **values):
+        event = {"kind": kind, "time": time.time(), **values}
+        with store.writing(self.folder):
+            self.log.append(event)
+        self.state = apply(self.state, event)
+        if kind == "ended":
+            self.analysis = analyse(self.state)
+        self.listen(event, self)
+
+
+def _told(code):
+    if code < 0:
+        with contextlib.suppress(ValueError):
+            return f"killed by {signal.Signals(-code).name}"
+    return f"exit code {code}"

@@ -1,0 +1,88 @@
+"""One controller at a time holds a campaign.
+
+The lease is a lock on the file `lease.json` (the system drops it when its holder dies), and what the file says is for
+people and for
+other machines: which process, on which host. It is empty when nobody holds it.
+"""
+
+import fcntl
+import json
+import os
+import socket
+import time
+from pathlib import Path
+from typing import NamedTuple, Optional
+
+from bisect_cli import process
+from maskrcnn.errors import UserError
+
+
+class Holder(NamedTuple):
+    """Who holds a lease. alive is None if the process is of another host, where it cannot be looked at."""
+
+    pid: int
+    host: str
+    alive: Optional[bool]
+
+
+def holder(folder):
+    """The Holder that the lease in this folder names, or None."""
+    try:
+        told = json.loads((Path(folder) / "lease.json").read_text())
+        pid, host, identity = told["pid"], told["host"], told["identity"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return Holder(pid, host, process.identity(pid) == identity if host == socket.gethostname() else None)
+
+
+class Lease:
+    """A context manager that holds the lease of a campaign's folder. Raises UserError if another process does.
+
+    What a process of this host that died has left is taken over. A holder on another host may be alive although its
+    lock does not show here, so that is refused until a person has looked.
+    """
+
+    def __init__(self, folder):
+        self.folder = Path(folder)
+
+    def __enter__(self):
+        path = self.folder / "lease.json"
+        self._file = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            held = holder(self.folder)
+            try:
+                fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                by = f"process {held.pid} on {held.host}" if held else "another process"
+                name = self.folder.name
+                raise UserError(
+                    f"campaign '{name}' is being run by {by}: look with `maskrcnn-bisect status {name}`, or "
+                    f"stop it with `maskrcnn-bisect stop {name}`."
+                ) from None
+            if held and held.alive is None:
+                raise UserError(
+                    f"campaign '{self.folder.name}' was last run by process {held.pid} on {held.host}: stop it there, "
+                    f"or delete {path} if that machine is gone."
+                )
+            self._write(
+                {
+                    "pid": os.getpid(),
+                    "host": socket.gethostname(),
+                    "identity": process.identity(os.getpid()),
+                    "since": time.time(),
+                }
+            )
+        except BaseException:
+            os.close(self._file)
+            raise
+        return self
+
+    def __exit__(self, *_):
+        os.ftruncate(self._file, 0)
+        os.close(self._file)
+
+    def _write(self, told):
+        text = json.dumps(told).encode()
+        os.ftruncate(self._file, 0)
+        os.pwrite(self._file, text, 0)
+        os.fsync(self._file)

@@ -1,0 +1,121 @@
+"""Progress as plain lines, for logs and pipes: one for every event that matters to a reader."""
+
+from bisect_cli import flags as sets
+from bisect_cli.campaign import metric_key
+from bisect_cli.report.summary import conclusion, percent, verdict_lines
+
+
+class Lines:
+    """A listener of the controller that hands each line to `write`."""
+
+    def __init__(self, write):
+        self.write = write
+        self.told = {}
+
+    def __call__(self, event, controller):
+        if event is None:
+            return
+        line = describe(event, controller.state, controller.analysis)
+        if line:
+            self.write(line)
+        for metric, plan in controller.analysis.plans.items():
+            said = _search(plan)
+            if said and self.told.get(metric) != said:
+                self.told[metric] = said
+                self.write(f"{metric}: {said}")
+
+
+def describe(event, state, analysis):
+    """One event as a line, or None."""
+    kind = event["kind"]
+    if kind == "opened":
+        left = "no limit on runs" if event["max_runs"] is None else f"at most {event['max_runs']} runs"
+        return f"campaign {state.settings.name}: {', '.join(state.settings.flags)}; {event['slots']} at once, {left}"
+    if kind == "closed":
+        return f"campaign {state.settings.name}: {event['state']}{': ' + event['reason'] if event['reason'] else ''}"
+    if kind == "stopping":
+        return f"asked {' '.join(event['runs'])} to save and stop; another Ctrl-C kills at once"
+    if kind not in ("started", "adopted", "ended"):
+        return None
+    trial = state.trials[event["trial"]]
+    what = f"{trial.id} {sets.label(trial.flags, state.settings.flags)}, seed {trial.seed}"
+    if kind == "started":
+        again = f", attempt {trial.attempts}" if trial.attempts > 1 else ""
+        return f"{what}: started in slot {trial.slot}{again}"
+    if kind == "adopted":
+        return f"{what}: still running in slot {trial.slot}, taken over"
+    if event["outcome"] == "finished":
+        values = ", ".join(_metric(state, analysis, trial, metric) for metric in state.settings.metrics)
+        return f"{what}: finished, {values}"
+    if event["outcome"] == "diverged":
+        return f"{what}: diverged, which counts as broken"
+    final = "; given up" if trial.state == "crashed" else ""
+    return f"{what}: {event['outcome']}{': ' + trial.reason if trial.reason else ''}{final}"
+
+
+def number(value, signed=False):
+    """A metric as people write AP: .712; with a sign, a difference."""
+    if value is None:
+        return "-"
+    return f"{value:+.3f}".replace("0.", ".", 1) if signed else f"{value:.3f}".replace("0.", ".", 1)
+
+
+def _metric(state, analysis, trial, metric):
+    text = f"{metric} {number(trial.metrics[metric_key(metric)])}" if metric_key(metric) in trial.metrics else metric
+    table = analysis.verdicts[metric]
+    if trial.flags not in table or not trial.flags:
+        return text
+    difference = trial.value(metric) - table[()].mean
+    return f"{text} ({number(difference, signed=True)}) {table[trial.flags].call}"
+
+
+def _search(plan):
+    """What a search has found out, in words."""
+    said = conclusion(plan)
+    if said == "clean":
+        return "nothing breaks"
+    if said in ("culprits", "unresolved"):
+        found = [f"{' + '.join(c.flags)} is a culprit, confidence {percent(c.confidence)}" for c in plan.culprits]
+        found += [f"{sets.label(u.flags)} is unresolved: {u.reason}" for u in plan.unresolved]
+        return "; ".join(found)
+    parts = [sets.label(part) + (f" (with {sets.label(held)} on)" if held else "") for part, held in plan.suspects]
+    return f"narrowed to {' and '.join(parts)}" if parts else ""
+
+
+def plain(summary):
+    """A whole summary as plain lines: a line for each run, in the tree's order, then the culprits and the result in
+    words.
+    """
+    yield f"campaign {summary['name']}: {summary['state']}"
+    trials = {trial["id"]: trial for trial in summary["trials"]}
+    for row in summary["subsets"]:
+        for name in row["trials"]:
+            trial = trials[name]
+            indent = "  " * (row["depth"] + 1)
+            yield f"{indent}{name} {row['label']}, seed {trial['seed']}: {_trial_words(summary, row, trial)}"
+    for metric in summary["metrics"]:
+        for culprit in summary["culprits"][metric]:
+            sure, runs = percent(culprit["confidence"]), " ".join(culprit["trials"])
+            yield f"culprit of {metric}: {' + '.join(culprit['flags'])}, confidence {sure}, runs {runs}"
+    yield from verdict_lines(summary)
+    yield from (f"note: {note}" for note in summary["notes"])
+
+
+def _trial_words(summary, row, trial):
+    words = [trial["state"]]
+    if trial["state"] == "running":
+        words.append(f"slot {trial['slot']}")
+    if trial["steps"]:
+        words.append(f"step {trial['step']} of {trial['steps']}")
+    if trial["seconds_left"] is not None:
+        words.append(f"{trial['seconds_left']:.0f} s left")
+    for metric in summary["metrics"]:
+        value, mean = trial["metrics"].get(metric_key(metric)), summary["baseline"][metric]["mean"]
+        if value is not None:
+            words.append(f"{metric} {number(value)} ({number(value - mean, signed=True)})")
+        call = row["evidence"].get(metric, {}).get("call", "baseline")
+        if call != "baseline":
+            words[-1] = f"{words[-1]} {call}" if value is not None else f"{words[-1]}, {metric} {call}"
+    if trial["reason"]:
+        words.append(trial["reason"])
+    return ", ".join(words)

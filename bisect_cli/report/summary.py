@@ -1,0 +1,223 @@
+"""A campaign as plain JSON values, documented in docs/status-json.md."""
+
+import math
+import shlex
+from pathlib import Path
+
+from bisect_cli import flags as sets
+from bisect_cli import lease, store, trainer
+from bisect_cli.campaign import CRASHED, metric_key
+
+VERSION = 1
+DEFAULT_RUNS = "runs"
+
+
+def resume_command(folder):
+    """The command that goes on with a campaign, as it can be pasted."""
+    folder = Path(folder)
+    elsewhere = [] if folder.parent.resolve() == Path(DEFAULT_RUNS).resolve() else ["--runs-dir", str(folder.parent)]
+    return shlex.join(["maskrcnn-bisect", "resume", folder.name, *elsewhere])
+
+
+def live_state(folder, state):
+    """A campaign's state in one word, with a controller that died unmasked: `interrupted`."""
+    if state.state not in ("open", "new"):
+        return state.state
+    held = lease.holder(folder)
+    if held and held.alive is not False:
+        return "running"
+    return "interrupted" if state.state == "open" or state.settings else "new"
+
+
+def summarize(folder, state, analysis, notes=()):
+    """The JSON of a campaign from its State and Analysis; reads how far the runs in flight are from their folders."""
+    settings = state.settings
+    told = live_state(folder, state)
+    return {
+        "version": VERSION,
+        "name": settings.name,
+        "state": told,
+        "reason": state.reason,
+        "conclusion": {metric: conclusion(analysis.plans[metric]) for metric in settings.metrics},
+        "resume": None if told in ("finished", "running") else resume_command(folder),
+        "folder": str(Path(folder).resolve()),
+        "flags": list(settings.flags),
+        "metrics": list(settings.metrics),
+        "settings": settings.to_json(),
+        "slots": state.slots,
+        "max_runs": state.max_runs,
+        "baseline": {
+            "trials": [trial.id for trial in state.of(())],
+            **{metric: _baseline(state, metric) for metric in settings.metrics},
+        },
+        "trials": [_trial(folder, state, analysis, trial, told == "running") for trial in state.trials.values()],
+        "subsets": _tree(state, analysis),
+        "culprits": {
+            metric: [_culprit(state, c) for c in analysis.plans[metric].culprits] for metric in settings.metrics
+        },
+        "suspects": {
+            metric: [{"flags": list(part), "with": list(held)} for part, held in analysis.plans[metric].suspects]
+            for metric in settings.metrics
+        },
+        "unresolved": {
+            metric: [{"flags": list(u.flags), "reason": u.reason} for u in analysis.plans[metric].unresolved]
+            for metric in settings.metrics
+        },
+        "notes": list(notes),
+    }
+
+
+def conclusion(plan):
+    """What the search says about a metric: `clean`, `culprits`, `unresolved` or `searching`."""
+    if not plan.done:
+        return "searching"
+    if plan.unresolved:
+        return "unresolved"
+    return "culprits" if plan.culprits else "clean"
+
+
+def verdict_lines(summary):
+    """The result in plain sentences: one for each metric, and one for how the campaign stands where it has not simply
+    finished.
+    """
+    lines = []
+    for metric in summary["metrics"]:
+        found = [
+            f"{' + '.join(c['flags'])} (confidence {percent(c['confidence'])})" for c in summary["culprits"][metric]
+        ]
+        open_sets = [f"{sets.label(tuple(u['flags']))}: {u['reason']}" for u in summary["unresolved"][metric]]
+        said = summary["conclusion"][metric]
+        if summary["state"] == "failed":
+            lines.append(f"{metric}: no result.")
+        elif found:
+            verb = "breaks it" if len(found) == 1 else "each break it"
+            lines.append(f"{metric}: {' and '.join(found)} {verb}.")
+        elif said == "clean":
+            lines.append(
+                f"{metric}: nothing breaks; {sets.label(tuple(summary['flags']))} trains as well as the baseline."
+            )
+        elif said == "searching":
+            among = [_suspect(s) for s in summary["suspects"][metric]]
+            lines.append(f"{metric}: not known yet{'; narrowed to ' + ' and '.join(among) if among else ''}.")
+        if open_sets and said != "searching":
+            lines.append(f"{metric}: could not be resolved: {'; '.join(open_sets)}.")
+    if summary["state"] in ("interrupted", "inconclusive", "failed"):
+        reason = f" ({summary['reason']})" if summary["reason"] else ""
+        lines.append(f"{summary['state'].capitalize()}{reason}. Go on with: {summary['resume']}{_budget_hint(summary)}")
+    return lines
+
+
+def verdict_words(summary):
+    """The result in as few words as a list has room for."""
+    words = []
+    for metric in summary["metrics"]:
+        found = " and ".join("+".join(c["flags"]) for c in summary["culprits"][metric])
+        said = summary["conclusion"][metric]
+        words.append(f"{metric}: {found or {'clean': 'nothing breaks', 'searching': 'not known yet'}.get(said, said)}")
+    return "; ".join(words)
+
+
+def percent(probability):
+    """A probability in percent that never rounds up to certainty."""
+    return f"{min(math.floor(1000 * probability) / 10, 99.9):.1f}%"
+
+
+def _budget_hint(summary):
+    return " --max-runs N" if summary["max_runs"] and "budget" in summary["reason"] else ""
+
+
+def _suspect(suspect):
+    held = suspect["with"]
+    return sets.label(tuple(suspect["flags"])) + (f" (with {sets.label(tuple(held))} on)" if held else "")
+
+
+def _baseline(state, metric):
+    values = [t.value(metric) for t in state.of(()) if t.metrics and metric_key(metric) in t.metrics]
+    mean = sum(values) / len(values) if values else None
+    sd = math.sqrt(sum((v - mean) ** 2 for v in values) / (len(values) - 1)) if len(values) > 1 else None
+    return {"mean": mean, "sd": sd, "runs": len(values)}
+
+
+def _trial(folder, state, analysis, trial, controlled):
+    home = store.trial_folder(folder, trial.id)
+    far = None if trial.ended else trainer.progress(home / "out")
+    running = trial.state == "running" and controlled
+    verdicts = {metric: analysis.verdicts[metric].get(trial.flags) for metric in state.settings.metrics}
+    return {
+        "id": trial.id,
+        "flags": list(trial.flags),
+        "seed": trial.seed,
+        "state": trial.state if trial.state != "running" or controlled else "interrupted",
+        "slot": trial.slot if running else None,
+        "attempts": trial.attempts,
+        "step": far.step if far else None,
+        "steps": far.steps if far else None,
+        "seconds_left": far.seconds_left if far and running else None,
+        "wall": trial.wall,
+        "metrics": dict(trial.metrics),
+        "verdict": {metric: verdict.call for metric, verdict in verdicts.items() if verdict},
+        "reason": trial.reason,
+        "folder": str(home),
+    }
+
+
+def _numbers(verdict):
+    return {
+        "call": verdict.call,
+        "runs": verdict.runs,
+        "mean": verdict.mean,
+        "sd": verdict.sd,
+        "difference": verdict.difference,
+        "diverged": verdict.diverged,
+        "log_odds": verdict.log_odds,
+        "probability_broken": verdict.broken,
+    }
+
+
+def _culprit(state, culprit):
+    trials = [t for flags in culprit.evidence for t in state.of(flags) if t.ended and t.state != CRASHED]
+    return {"flags": list(culprit.flags), "confidence": culprit.confidence, "trials": sorted(t.id for t in trials)}
+
+
+def _tree(state, analysis):
+    """Every subset tried, in the order of a tree: each below the one that it was split off, with its depth."""
+    tried = list(dict.fromkeys(trial.flags for trial in state.trials.values()))
+    asked = {}
+    for plan in analysis.plans.values():
+        for one in plan.asked:
+            asked.setdefault(one.flags, one)
+    children = {}
+    for flags in tried:
+        children.setdefault(_parent(flags, tried, asked), []).append(flags)
+
+    def walk(flags, depth):
+        yield flags, depth
+        for child in children.get(flags, []):
+            yield from walk(child, depth + 1)
+
+    rows = [row for root in children.get(None, []) for row in walk(root, 0)]
+    return [
+        {
+            "flags": list(flags),
+            "label": sets.label(flags, state.settings.flags),
+            "depth": depth,
+            "why": asked[flags].why if flags in asked else "baseline" if not flags else "an earlier split",
+            "trials": [trial.id for trial in state.of(flags)],
+            "evidence": {
+                metric: _numbers(table[flags])
+                for metric, table in analysis.verdicts.items()
+                if flags in table and table[flags].call
+            },
+        }
+        for flags, depth in rows
+    ]
+
+
+def _parent(flags, tried, asked):
+    """The subset that this one was split off, as the search says, else the smallest one tried that holds it."""
+    if not flags:
+        return None
+    if flags in asked and asked[flags].parent in tried:
+        return asked[flags].parent
+    holders = [other for other in tried if set(flags) < set(other)]
+    return min(holders, key=len) if holders else None

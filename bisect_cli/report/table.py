@@ -1,0 +1,157 @@
+"""A campaign's summary as rich tables."""
+
+import textwrap
+
+from rich import box
+from rich.console import Group
+from rich.table import Table
+from rich.text import Text
+
+from bisect_cli.campaign import metric_key
+from bisect_cli.report.lines import number
+from bisect_cli.report.summary import percent, verdict_lines
+
+STYLES = {
+    "fine": "green",
+    "broken": "bold red",
+    "undecided": "yellow",
+    "crashed": "magenta",
+    "baseline": "dim",
+    "running": "cyan",
+    "finished": "green",
+    "clean": "green",
+    "inconclusive": "yellow",
+    "interrupted": "yellow",
+    "failed": "bold red",
+}
+LABEL_WIDTH = 30  # leaves room for two metrics on 120 columns
+MARKS = {"fine": "✓ fine", "broken": "✗ broken", "undecided": "? undecided", "crashed": "! crashed", "baseline": ""}
+
+
+def render(summary):
+    """Everything about a campaign: its title, the tree of subsets, the culprits, and the result in words."""
+    parts = [_title(summary), _subsets(summary)]
+    if any(summary["culprits"].values()) or any(summary["suspects"].values()):
+        parts.append(_culprits(summary))
+    parts += [Text(line) for line in verdict_lines(summary)]
+    parts += [Text(f"note: {note}", style="yellow") for note in summary["notes"]]
+    return Group(*parts)
+
+
+def _title(summary):
+    ended = sum(trial["state"] in ("finished", "diverged", "crashed") for trial in summary["trials"])
+    limit = f" of at most {summary['max_runs']}" if summary["max_runs"] else ""
+    planted = summary["settings"]["plants"]
+    return Text.assemble(
+        (summary["name"], "bold"),
+        "  ",
+        (summary["state"], STYLES.get(summary["state"], "")),
+        f"  {ended} runs ended{limit}",
+        f"  preset {summary['settings']['preset']}",
+        f"  planted {', '.join(planted)}" if planted else "",
+        f"\nflags {', '.join(summary['flags'])}",
+    )
+
+
+def _subsets(summary):
+    table = Table(box=box.SIMPLE_HEAD, header_style="bold", pad_edge=False, padding=(0, 1, 0, 0))
+    table.add_column("flags on", min_width=min(LABEL_WIDTH, 20), no_wrap=True, overflow="ellipsis")
+    table.add_column("runs", no_wrap=True)
+    table.add_column("seed", no_wrap=True)
+    table.add_column("slot, step, time left", no_wrap=True)
+    for metric in summary["metrics"]:
+        table.add_column(f"{metric} AP" if "/" not in metric else metric, justify="right", no_wrap=True)
+        table.add_column("verdict", no_wrap=True)
+    trials = {trial["id"]: trial for trial in summary["trials"]}
+    for row in summary["subsets"]:
+        own = [trials[name] for name in row["trials"]]
+        cells = [_branch(row["label"], row["depth"])]
+        cells.append(_lines(trial["id"] for trial in own))
+        cells.append(_lines(str(trial["seed"]) for trial in own))
+        cells.append(Text("\n").join(_progress(trial) for trial in own))
+        for metric in summary["metrics"]:
+            cells.append(_lines(_value(summary, trial, metric) for trial in own))
+            cells.append(_verdict(row["evidence"].get(metric)))
+        table.add_row(*cells)
+    return table
+
+
+def _culprits(summary):
+    table = Table(box=box.SIMPLE_HEAD, header_style="bold", pad_edge=False)
+    for column in ("metric", "culprit", "confidence", "runs that say so"):
+        table.add_column(column)
+    for metric in summary["metrics"]:
+        for culprit in summary["culprits"][metric]:
+            flags = Text(" + ".join(culprit["flags"]), style="bold red")
+            table.add_row(metric, flags, percent(culprit["confidence"]), " ".join(culprit["trials"]))
+        if not summary["culprits"][metric] and summary["conclusion"][metric] == "clean":
+            table.add_row(metric, Text("none", style="green"), "", "")
+        for suspect in summary["suspects"][metric]:
+            held = f" (with {', '.join(suspect['with'])} on)" if suspect["with"] else ""
+            table.add_row(metric, Text(f"among {', '.join(suspect['flags'])}{held}", style="yellow"), "searching", "")
+    return table
+
+
+def flag_table(rows):
+    """The table of `maskrcnn-bisect flags`: (flag, blocks, what it does) a row."""
+    table = Table(box=box.SIMPLE_HEAD, header_style="bold", pad_edge=False)
+    for column in ("flag", "layer 1", "layer 2", "layer 3", "what it does"):
+        table.add_column(column, no_wrap=column == "flag")
+    for row in rows:
+        table.add_row(*row)
+    return table
+
+
+def campaign_table(rows):
+    """The table of `maskrcnn-bisect list`."""
+    table = Table(box=box.SIMPLE_HEAD, header_style="bold", pad_edge=False)
+    for column in ("name", "state", "runs", "flags", "result"):
+        table.add_column(column, no_wrap=column in ("name", "state"))
+    for name, state, *rest in rows:
+        table.add_row(name, Text(state, style=STYLES.get(state, "")), *rest)
+    return table
+
+
+def _branch(label, depth):
+    """A subset's label at its place in the tree; lines after the first hang below it."""
+    stem = "  " * (depth - 1) + "└ " if depth else ""
+    lines = textwrap.wrap(label, max(LABEL_WIDTH - len(stem), 20), break_long_words=False)
+    return Text(stem + f"\n{' ' * len(stem)}".join(lines))
+
+
+def _lines(texts):
+    return Text("\n".join(texts))
+
+
+def _progress(trial):
+    state = trial["state"]
+    if state == "running":
+        steps = f" {trial['step']}/{trial['steps']}" if trial["steps"] else " starting"
+        left = f" {_clock(trial['seconds_left'])} left" if trial["seconds_left"] is not None else ""
+        return Text(f"slot {trial['slot']}{steps}{left}", style="cyan")
+    at = f" at {trial['step']}/{trial['steps']}" if trial["steps"] and state in ("waiting", "interrupted") else ""
+    tries = f" ({trial['attempts']} tries)" if state == "crashed" else ""
+    took = f" in {_clock(trial['wall'])}" if state == "finished" and trial["wall"] else ""
+    return Text(f"{state}{at}{tries}{took}", style="dim" if state == "finished" else STYLES.get(state, ""))
+
+
+def _clock(seconds):
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"
+
+
+def _value(summary, trial, metric):
+    """A run's metric with its difference to the baseline's mean."""
+    if trial["state"] == "diverged":
+        return "NaN"
+    value, mean = trial["metrics"].get(metric_key(metric)), summary["baseline"][metric]["mean"]
+    if value is None:
+        return ""
+    return number(value) if mean is None else f"{number(value)} {number(value - mean, signed=True)}"
+
+
+def _verdict(evidence):
+    if not evidence:
+        return Text("")
+    return Text(MARKS[evidence["call"]], style=STYLES[evidence["call"]])

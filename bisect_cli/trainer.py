@@ -1,0 +1,140 @@
+"""The contract with a training command: how to call it, and how to read what it writes."""
+
+import contextlib
+import json
+import math
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import NamedTuple, Optional
+
+from maskrcnn.errors import UserError
+
+USER_ERROR = 2  # exit code of a refusal: a retry would end the same
+CHECK_SECONDS = 120
+TAIL = 65536  # bytes at the end of metrics.jsonl that surely hold its last line
+
+
+class Progress(NamedTuple):
+    """How far a run is. wall: seconds of training so far, over all attempts."""
+
+    step: int
+    steps: int
+    wall: float
+
+    @property
+    def seconds_left(self):
+        return (self.steps - self.step) * self.wall / self.step if self.step > 0 else None
+
+
+class Result(NamedTuple):
+    """What a run ended with. diverged runs have no metrics."""
+
+    diverged: bool
+    metrics: dict
+    wall: Optional[float]
+
+
+def argv(settings, flags, seed, out):
+    """The command that trains one run, as an argument list."""
+    command = [*(settings.trainer or (sys.executable, "-m", "maskrcnn", "train"))]
+    command += ["--flags", ",".join(flags), "--seed", str(seed), "--preset", settings.preset, "--out", str(out)]
+    if settings.data:
+        command += ["--data", settings.data]
+    if settings.batch is not None:
+        command += ["--batch", str(settings.batch)]
+    for plant in settings.plants:
+        command += ["--plant", plant]
+    for setting in settings.sets:
+        command += ["--set", setting]
+    return command
+
+
+def check(settings, out):
+    """Has the trainer look at its arguments and data, training nothing. Raises UserError with what it says if it
+    refuses.
+    """
+    command = [*argv(settings, settings.flags, settings.seed, out), "--check"]
+    try:
+        told = subprocess.run(
+            command,
+            capture_output=True,
+            text=True,
+            cwd=workdir(settings),
+            timeout=CHECK_SECONDS,
+            check=False,
+            errors="replace",
+        )
+    except subprocess.TimeoutExpired:
+        raise UserError(f"the trainer's --check did not answer in {CHECK_SECONDS} s: try `{shown(command)}`.") from None
+    except OSError as error:
+        raise UserError(
+            f"the trainer {command[0]} cannot be run ({error.strerror}): install it, or mend its path."
+        ) from None
+    if told.returncode == USER_ERROR:
+        raise UserError(last_line(told.stderr) or f"the trainer refused its arguments: try `{shown(command)}`.")
+    if told.returncode:
+        raise RuntimeError(
+            f"the trainer's --check failed with exit code {told.returncode}: {last_line(told.stderr)} "
+            f"(try `{shown(command)}`)"
+        )
+
+
+def workdir(settings):
+    """Where runs are started: where the campaign was, if that folder is still there."""
+    return settings.workdir if os.path.isdir(settings.workdir) else os.getcwd()
+
+
+def shown(command):
+    """A command as text that can be pasted into a shell."""
+    import shlex
+
+    return shlex.join(str(word) for word in command)
+
+
+def last_line(text):
+    """The last line of a trainer's error output, without the name that a command line tool puts before it."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return lines[-1][len("Error: ") :] if lines and lines[-1].startswith("Error: ") else lines[-1] if lines else ""
+
+
+def progress(out):
+    """The Progress in a run's folder, from the last whole line of its metrics.jsonl; None before the first."""
+    try:
+        with open(Path(out) / "metrics.jsonl", "rb") as file:
+            file.seek(max(0, os.fstat(file.fileno()).st_size - TAIL))
+            lines = file.read().splitlines()
+    except OSError:
+        return None
+    for line in reversed(lines):
+        with contextlib.suppress(ValueError, KeyError, TypeError):
+            told = json.loads(line)
+            return Progress(int(told["step"]), int(told["steps"]), float(told["wall"]))
+    return None
+
+
+def result(out):
+    """The Result in a run's folder, or None if there is no whole one. A metric that is not a number makes a run
+    diverged.
+    """
+    try:
+        told = json.loads((Path(out) / "result.json").read_text())
+        status, metrics = told["status"], {key: float(value) for key, value in (told.get("metrics") or {}).items()}
+        wall = None if told.get("wall") is None else float(told["wall"])
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+    if status == "diverged" or not all(map(math.isfinite, metrics.values())):
+        return Result(True, {}, wall)
+    return Result(False, metrics, wall) if status == "finished" and metrics else None
+
+
+def earlier_seconds(runs, preset):
+    """The seconds that finished runs of this preset took, from every result under a runs folder."""
+    seconds = []
+    for path in Path(runs).glob("*/trials/*/out/result.json"):
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
+            told = json.loads(path.read_text())
+            if told["preset"] == preset and told["status"] == "finished":
+                seconds.append(float(told["wall"]))
+    return seconds

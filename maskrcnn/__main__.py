@@ -1,0 +1,214 @@
+"""`python -m maskrcnn`: trains, scores and shows one Mask R-CNN.
+
+Exit codes: 0 done; 2 a user's mistake, told in one line; 128 + n stopped by signal n with the state saved (143 for
+SIGTERM, 130 for SIGINT); any other a crash.
+"""
+
+import contextlib
+import errno
+import json
+import os
+import sys
+from pathlib import Path
+
+import click
+
+from maskrcnn import horovod_run
+from maskrcnn.data import coco
+from maskrcnn.draw import draw, write_png
+from maskrcnn.errors import UserError
+from maskrcnn.faults import FAULTS
+from maskrcnn.runfolder import RunFolder
+from maskrcnn.settings import check, check_python, check_tensorflow, data_folder, parse
+from maskrcnn.signals import StopSignals
+
+
+class Commands(click.Group):
+    """A group whose errors are one line on stderr and exit code 2."""
+
+    def main(self, *args, **kwargs):
+        try:
+            code = super().main(*args, **{**kwargs, "standalone_mode": False})
+        except click.ClickException as e:
+            _fail(e.format_message())
+        except UserError as e:
+            _fail(str(e))
+        except click.Abort:
+            code = 130
+        except Exception as e:
+            if not _disk_full(e):
+                raise
+            _fail(f"the disk is full: free some space and start the same command again, it resumes. ({_one_line(e)})")
+        sys.exit(code or 0)
+
+
+def _fail(message):
+    click.echo(f"error: {message}", err=True)
+    sys.exit(2)
+
+
+def _disk_full(error):
+    """Whether an error, or what caused it, says so; TensorFlow has no type for it, only the system's text."""
+    while error is not None:
+        if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
+            return True
+        if any(os.strerror(code) in str(error) for code in (errno.ENOSPC, errno.EDQUOT)):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
+def _one_line(error):
+    return str(error).strip().splitlines()[0]
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+def cli():
+    """Mask R-CNN in eleven pieces, each per image or batched."""
+
+
+@cli.command()
+@click.option("--flags", default="", metavar="A,B", help="The pieces to run batched; the others run image by image.")
+@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--preset", default="shapes", show_default=True, help="Where the settings start from.")
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder of the run; it resumes there.")
+@click.option("--data", type=click.Path(), help="A COCO-format folder.  [default: generated shapes]")
+@click.option("--batch", type=int, help="Images a step, on one rank.")
+@click.option("--np", "ranks", type=int, default=1, show_default=True, help="Processes to train with (Horovod).")
+@click.option("--plant", multiple=True, metavar="FLAG=FAULT", help="A fault (see faults) or package.module:function.")
+@click.option("--set", "changes", multiple=True, metavar="KEY=VALUE", help="Changes one setting of the preset.")
+@click.option("--check", "only_check", is_flag=True, help="Checks all of this, trains nothing.")
+def train(flags, seed, preset, out, data, batch, ranks, plant, changes, only_check):
+    """Trains; the same command again resumes."""
+    settings = parse(flags, seed, preset, plant, data, batch, ranks, changes)
+    folder = RunFolder(out)
+    if horovod_run.is_rank():
+        return _train_rank(settings, folder)
+    check(settings, out)
+    folder.check_settings(settings)
+    if only_check:
+        return 0
+    if folder.result() is not None:
+        click.echo(f"{folder.path} has finished already: its result.json is there.", err=True)
+        return 0
+    with folder.locked():
+        if ranks > 1:
+            data_folder(settings)  # drawn once, not by every rank
+            return horovod_run.launch(settings, folder)
+        with StopSignals() as signals:
+            from maskrcnn.train import train as run
+
+            return run(settings, folder, signals)
+
+
+def _train_rank(settings, folder):
+    with horovod_run.outcome() as told, StopSignals() as signals:
+        from maskrcnn.train import train as run  # first: it puts TensorFlow into graph mode
+
+        # isort: split
+        from maskrcnn.horovod_trainer import Ranks
+
+        told["code"] = run(settings, folder, signals, Ranks())
+    return 0
+
+
+@cli.command()
+@click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
+@click.option("--data", type=click.Path(), help="Another COCO-format folder with the same categories.")
+@click.option("--json", "as_json", is_flag=True, help="The scores as one JSON object on stdout.")
+def evaluate(folder, data, as_json):
+    """Scores the newest checkpoint of the run in DIR on the validation images."""
+    folder, settings = _finished(folder)
+    if data is not None:
+        coco.check(data)
+    dataset = coco.load(data or data_folder(settings), "val")
+    if list(dataset.category_names) != folder.run()["categories"]:
+        raise UserError(f"--data {data}: its categories are not those that {folder.path} was trained on.")
+    from maskrcnn.train import predictor
+
+    # isort: split
+    from maskrcnn.detections import coco_metrics
+    from maskrcnn.evaluate import detect_dataset
+
+    predict, config = predictor(folder)
+    metrics = coco_metrics(dataset, detect_dataset(predict, dataset, config))
+    click.echo(json.dumps(metrics) if as_json else _table(metrics))
+
+
+def _table(metrics):
+    columns = list(dict.fromkeys(name.split("/")[1] for name in metrics))
+    lines = ["      " + "".join(f"{c:>11}" for c in columns)]
+    for kind in ("bbox", "segm"):
+        values = [metrics.get(f"{kind}/{c}") for c in columns]
+        lines.append(f"{kind:6}" + "".join("          -" if v is None else f"{v:11.3f}" for v in values))
+    return "\n".join(lines)
+
+
+@cli.command()
+@click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
+@click.argument("images", metavar="IMAGE...", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--threshold", type=click.FloatRange(0, 1), default=0.5, show_default=True, help="Least score drawn.")
+@click.option("--to", type=click.Path(path_type=Path), help="Folder of the pictures.  [default: beside the images]")
+def predict(folder, images, threshold, to):
+    """Draws what the newest checkpoint of the run in DIR finds in the images, as NAME.detected.png."""
+    folder, _ = _finished(folder)
+    pixels = [_read_image(path) for path in images]
+    targets = [(to or path.parent) / f"{path.stem}.detected.png" for path in images]
+    for target in targets:
+        if targets.count(target) > 1:
+            raise UserError(f"two images would both be drawn to {target}; give them one at a time.")
+    if to is not None:
+        with contextlib.suppress(FileExistsError):
+            to.mkdir(parents=True)
+    from maskrcnn.train import predictor
+
+    # isort: split
+    from maskrcnn.evaluate import detect_images
+
+    run, config = predictor(folder)
+    names = folder.run()["categories"]
+    for path, image, target in zip(images, pixels, targets):
+        found = detect_images(run, [(0, image)], config)
+        write_png(target, draw(image, found, names, threshold))
+        click.echo(f"{target}  {sum(d.score >= threshold for d in found)} objects")
+
+
+def _read_image(path):
+    import cv2
+
+    pixels = cv2.imread(str(path), cv2.IMREAD_COLOR)
+    if pixels is None:
+        raise UserError(f"cannot read the image {path}: {'it is no image' if path.exists() else 'no such file'}.")
+    return pixels[:, :, ::-1]
+
+
+def _finished(folder):
+    check_python()
+    check_tensorflow()
+    folder = RunFolder(folder)
+    return folder, folder.settings()
+
+
+@cli.command()
+def faults():
+    """Lists the faults that --plant knows."""
+    width = max(len(f"{f.flag}={f.name}") for f in FAULTS.values())
+    for f in FAULTS.values():
+        click.echo(f"{f.flag + '=' + f.name:{width}}  {f.recipe}")
+
+
+@cli.command()
+@click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
+def data(folder):
+    """Checks a COCO-format folder as training would, and says what it holds."""
+    coco.check(folder)
+    for split in coco.SPLITS:
+        dataset = coco.load(folder, split)
+        objects = sum(len(r.labels) for r in dataset.records)
+        click.echo(f"{split}: {len(dataset.records)} images, {objects} objects, {len(dataset.category_names)} categories")
+        for reason, count in dataset.skipped.items():
+            click.echo(f"  {count} x {reason}")
+
+
+if __name__ == "__main__":
+    cli(prog_name="python -m maskrcnn")

@@ -1,0 +1,48 @@
+"""Anchors and what the RPN should say about them, in numpy: anchors are assigned to objects before the graph."""
+
+import functools
+
+import numpy as np
+
+
+def cell_anchors(config, stride):
+    """The anchors of a cell whose centre is the origin: [A,4] xyxy float32, one for each ratio h/w, of equal area."""
+    size = config.anchor_scale * stride
+    ratios = np.asarray(config.anchor_ratios)
+    half = np.stack([size / np.sqrt(ratios), size * np.sqrt(ratios)], axis=1) / 2
+    return np.concatenate([-half, half], axis=1).astype(np.float32)
+
+
+@functools.lru_cache(maxsize=256)
+def level_anchors(config, stride, h, w):
+    """All anchors of a level of h by w cells: [h,w,A,4] float32."""
+    x = (np.arange(w, dtype=np.float32) + 0.5) * stride
+    y = (np.arange(h, dtype=np.float32) + 0.5) * stride
+    x, y = np.meshgrid(x, y)
+    return np.stack([x, y, x, y], axis=-1)[:, :, None] + cell_anchors(config, stride)
+
+
+def extents(hw, stride):
+    """Cells that an image of size hw ([...,2]) truly covers at a stride: ceil(size / stride)."""
+    return -(-np.asarray(hw) // stride)
+
+
+def overlap(a, b):
+    """Intersection of boxes a [...,N,4] with b [...,M,4], in square pixels: [...,N,M]."""
+    top_left = np.maximum(a[..., :, None, :2], b[..., None, :, :2])
+    bottom_right = np.minimum(a[..., :, None, 2:], b[..., None, :, 2:])
+    return np.prod(np.maximum(bottom_right - top_left, 0), axis=-1)
+
+
+def area(boxes):
+    """Areas of boxes [...,4] in square pixels."""
+    return np.prod(np.maximum(boxes[..., 2:] - boxes[..., :2], 0), axis=-1)
+
+
+def encode(boxes, anchors):
+    """Deltas that take `anchors` to `boxes`, both [...,4]: shifts over the anchor's size and log ratios of sizes
+    (Girshick et al., "Rich feature hierarchies", 2014, appendix C)."""
+    size_a = anchors[..., 2:] - anchors[..., :2]
+    size = np.maximum(boxes[..., 2:] - boxes[..., :2], 1e-3)
+    shift = (boxes[..., :2] + boxes[..., 2:] - anchors[..., :2] - anchors[..., 2:]) / 2 / size_a
+    return np.concatenate([shift, np.log(size / size_a)], axis=-1).astype(np.float32)

@@ -1,0 +1,1 @@
+"""Images with objects in COCO format: generated ones, and those of any COCO-format folder. Free of TensorFlow."""

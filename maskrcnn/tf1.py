@@ -1,0 +1,61 @@
+"""TensorFlow in graph mode, imported once and quietly: everything that trains or predicts imports this module first."""
+
+import logging
+import os
+import sys
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # what the C++ side prints while it is loaded
+
+import tensorflow as tf  # noqa: E402
+
+tf.get_logger().setLevel(logging.ERROR)
+tfv1 = tf.compat.v1
+# Graphs and sessions, and nothing else of version 1: shapes are plain numbers, == compares tensors, and variables are
+# resources, which a step reads as they were when it began (a reference variable may be seen half updated).
+tfv1.disable_eager_execution()
+
+from tensorpack.tfutils.sesscreate import NewSessionCreator  # noqa: E402 - asks at import which mode this is
+
+
+
+class _WellFormed(logging.Filter):
+    """Keeps out messages whose arguments do not fit: tensorpack has one that prints a traceback of its own."""
+
+    def filter(self, record):
+        return not record.args or "%" in record.msg
+
+
+_tensorpack = logging.getLogger("tensorpack")
+_tensorpack.setLevel(logging.ERROR)  # its progress messages are for another kind of program
+_tensorpack.addFilter(_WellFormed())
+for _handler in _tensorpack.handlers:
+    _handler.setStream(sys.stderr)
+
+
+def threads():
+    """How many threads to compute with: OMP_NUM_THREADS, or else every core this process may use."""
+    text = os.environ.get("OMP_NUM_THREADS", "")
+    if text.isdigit() and int(text) > 0:
+        return int(text)
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+
+
+def session_config(threads):
+    """A ConfigProto for that many threads."""
+    config = tfv1.ConfigProto(
+        allow_soft_placement=True,
+        intra_op_parallelism_threads=threads,
+        inter_op_parallelism_threads=threads,
+        gpu_options=tfv1.GPUOptions(allow_growth=True),
+    )
+    # On a CPU, rewriting a graph of per-image pieces takes several seconds and makes no step faster; on a GPU the
+    # rewriter chooses the layout of convolutions.
+    config.graph_options.rewrite_options.disable_meta_optimizer = not tf.config.list_physical_devices("GPU")
+    return config
+
+
+def session_creator(threads):
+    """A tensorpack session creator for that many threads."""
+    creator = NewSessionCreator()
+    creator.config = session_config(threads)  # given to the constructor, it warns of faults of old TensorFlows
+    return creator

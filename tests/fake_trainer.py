@@ -1,0 +1,115 @@
+"""A trainer of milliseconds that keeps the whole contract, with the accuracies looked up in a table. Run as a script.
+
+First argument: a JSON file with
+  breaks    {metric: [[flags], ...]}: a run that has all flags of one of these on loses `drop` (default .2) of it;
+  diverges, refuses   [[flags], ...];
+  crashes   [[flags], times]: exit code 1 for so many attempts of each such run;
+  seconds   of a run (default .05);
+  stubborn  SIGTERM is ignored.
+It keeps its step in `state.json`, so that a run goes on where it was, and notes each start beside the table in
+`starts.txt`.
+"""
+
+import argparse
+import fcntl
+import json
+import os
+import random
+import signal
+import sys
+import time
+from pathlib import Path
+
+STEPS = 20
+
+
+def has(flags, sets):
+    return any(set(wanted) <= set(flags) for wanted in sets)
+
+
+def main():
+    table_path = Path(sys.argv[1])
+    table = json.loads(table_path.read_text())
+    parser = argparse.ArgumentParser()
+    for option in ("--flags", "--preset", "--out", "--data"):
+        parser.add_argument(option, default="")
+    for option in ("--seed", "--batch"):
+        parser.add_argument(option, type=int)
+    for option in ("--plant", "--set"):
+        parser.add_argument(option, action="append", default=[])
+    parser.add_argument("--check", action="store_true")
+    given = parser.parse_args(sys.argv[2:])
+    flags = [flag for flag in given.flags.split(",") if flag]
+
+    if given.preset not in ("shapes", "tiny"):
+        sys.exit(refuse(f"unknown preset '{given.preset}': known: shapes, tiny."))
+    if any("=no_such" in plant for plant in given.plant):
+        sys.exit(refuse(f"unknown fault '{given.plant[0]}': see the faults command."))
+    if given.data and not (Path(given.data) / "annotations").is_dir():
+        sys.exit(refuse(f"{given.data} is not a COCO folder: it has no annotations/."))
+    if given.check:
+        return
+    if has(flags, table.get("refuses", [])):
+        sys.exit(refuse("--plant mod:fn: no module named 'mod'; mend the name."))
+
+    out = Path(given.out)
+    out.mkdir(parents=True, exist_ok=True)
+    alone = os.open(out / "lock", os.O_RDWR | os.O_CREAT)
+    run = f"{','.join(flags) or '-'} {given.seed}"
+    try:
+        fcntl.flock(alone, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        note(table_path, f"TWICE {run}")
+        sys.exit(1)
+    if (out / "result.json").exists():
+        return
+    note(table_path, run)
+
+    stop = []
+    signal.signal(signal.SIGTERM, lambda *_: stop.append(not table.get("stubborn")))
+    wanted, times = table.get("crashes", [[], 0])
+    starts = (table_path.parent / "starts.txt").read_text().splitlines().count(run)
+    state = out / "state.json"
+    first = json.loads(state.read_text())["step"] if state.exists() else 0
+    seconds = table.get("seconds", 0.05) / STEPS
+    for step in range(first + 1, STEPS + 1):
+        time.sleep(seconds)
+        state.write_text(json.dumps({"step": step}))
+        with open(out / "metrics.jsonl", "a") as file:
+            print(json.dumps({"step": step, "steps": STEPS, "wall": step * seconds, "total_loss": 1 / step}), file=file)
+        if wanted and has(flags, [wanted]) and starts <= times and step >= STEPS // 2:
+            sys.exit("RuntimeError: out of luck")
+        if any(stop):
+            sys.exit(143)
+    diverged = has(flags, table.get("diverges", []))
+    result = {
+        "status": "diverged" if diverged else "finished",
+        "preset": given.preset,
+        "metrics": {} if diverged else accuracies(table, flags, given.seed),
+        "wall": STEPS * seconds,
+    }
+    (out / "result.tmp").write_text(json.dumps(result))
+    os.replace(out / "result.tmp", out / "result.json")
+
+
+def accuracies(table, flags, seed):
+    noise = random.Random(f"{','.join(flags)} {seed}")
+    metrics = {}
+    for metric in ("bbox", "segm"):
+        drop = table.get("drop", 0.2) if has(flags, table.get("breaks", {}).get(metric, [])) else 0.0
+        metrics[f"{metric}/AP"] = 0.7 - drop + noise.uniform(-0.01, 0.01)
+    return metrics
+
+
+def note(table_path, line):
+    with open(table_path.parent / "starts.txt", "a") as file:
+        print(line, file=file)
+
+
+def refuse(message):
+    print(message, file=sys.stderr)
+    return 2
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,251 @@
+"""The commands through click's runner."""
+
+import json
+import sys
+
+import pytest
+from bisecting import Bench
+from click.testing import CliRunner
+
+from bisect_cli import store
+from bisect_cli.cli import main
+
+FAULT = {"segm": [["ROI_ALIGN_MASK"]]}
+
+
+@pytest.fixture
+def bench(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return Bench(tmp_path, breaks=FAULT)
+
+
+@pytest.fixture
+def cli(bench):
+    def call(*words):
+        return CliRunner().invoke(main, words, obj=bench.trainer)
+
+    return call
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A finished campaign, for commands that only look."""
+    bench = Bench(tmp_path_factory.mktemp("finished"), breaks=FAULT)
+    words = ["start", "--flags", "L2B5", "--name", "done", "--runs-dir", str(bench.runs), "--slots", "2"]
+    result = CliRunner().invoke(main, words, obj=bench.trainer)
+    assert result.exit_code == 0, result.output
+    bench.output = result.output
+    return bench
+
+
+def look(bench, *words):
+    return CliRunner().invoke(main, [*words, "--runs-dir", str(bench.runs)])
+
+
+def test_flags_lists_every_flag_with_its_blocks():
+    result = CliRunner().invoke(main, ["flags"])
+    assert result.exit_code == 0
+    assert "ROI_ALIGN_BOX  [L1B6 L2B3 L3B1]  crops FPN features for the box head" in result.output
+    assert result.output.count("\n") == 12
+
+
+def test_start_tells_its_progress_and_its_result(finished):
+    lines = finished.output.splitlines()
+    assert any(
+        line.startswith("t04 ROI_ALIGN_MASK, CROP_AND_RESIZE_MASK, MASK_LOSS, seed 0: started") for line in lines
+    )
+    assert any("segm .5" in line and "(-.2" in line and line.endswith("broken") for line in lines)
+    assert (
+        "bbox: nothing breaks; ROI_ALIGN_MASK, CROP_AND_RESIZE_MASK, MASK_LOSS trains as well as the baseline." in lines
+    )
+    assert lines[-1].startswith("segm: ROI_ALIGN_MASK (confidence 99.") and lines[-1].endswith("breaks it.")
+
+
+def test_status_json_is_what_is_documented(finished):
+    told = json.loads(look(finished, "status", "done", "--json").output)
+    assert told["name"] == "done" and told["state"] == "finished" and told["metrics"] == ["bbox", "segm"]
+    assert told["culprits"]["bbox"] == []
+    (culprit,) = told["culprits"]["segm"]
+    assert culprit["flags"] == ["ROI_ALIGN_MASK"] and 0.95 < culprit["confidence"] < 1
+    by_id = {trial["id"]: trial for trial in told["trials"]}
+    assert {tuple(by_id[name]["flags"]) for name in culprit["trials"]} == {
+        ("ROI_ALIGN_MASK",),
+        ("CROP_AND_RESIZE_MASK", "MASK_LOSS"),
+    }
+    assert told["baseline"]["trials"] == ["t01", "t02", "t03"]
+    assert 0.68 < told["baseline"]["segm"]["mean"] < 0.72 and told["baseline"]["segm"]["runs"] == 3
+    for trial in told["trials"]:
+        assert (
+            trial["state"] == "finished" and trial["slot"] is None and set(trial["metrics"]) == {"bbox/AP", "segm/AP"}
+        )
+        broken = "ROI_ALIGN_MASK" in trial["flags"]
+        wanted = "baseline" if not trial["flags"] else "broken" if broken else "fine"
+        assert trial["verdict"]["segm"] == wanted
+    depths = {tuple(row["flags"]): row["depth"] for row in told["subsets"]}
+    assert depths[()] == 0 and depths[("ROI_ALIGN_MASK",)] == 1
+    documented = (store.Path(__file__).parents[1] / "docs" / "status-json.md").read_text()
+    for key in (*told, *told["trials"][0], *told["subsets"][0], *told["subsets"][1]["evidence"]["segm"]):
+        assert f"`{key}`" in documented, f"{key} is not documented"
+
+
+def test_status_off_a_terminal_is_plain_lines(finished):
+    lines = look(finished, "status").output.splitlines()  # the most recent campaign
+    assert lines[0] == "campaign done: finished"
+    assert any(line.startswith("    t05 ROI_ALIGN_MASK, seed 0: finished") for line in lines)
+    assert any(line.startswith("culprit of segm: ROI_ALIGN_MASK, confidence 99.") for line in lines)
+
+
+def test_the_table_fits_120_columns(finished):
+    from rich.console import Console
+
+    from bisect_cli.cli import _summary
+    from bisect_cli.report.table import render
+
+    console = Console(width=120, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
+    console.print(render(_summary(finished.runs / "done")))
+    text = console.export_text()
+    assert "└ ROI_ALIGN_MASK" in text and "✗ broken" in text and "✓ fine" in text
+    assert "…" not in text and max(map(len, text.splitlines())) <= 120
+
+
+def test_list_and_logs(finished):
+    assert "done  finished  8 runs  bbox: nothing breaks; segm: ROI_ALIGN_MASK" in look(finished, "list").output
+    result = look(finished, "logs", "t01", "-f")
+    assert result.exit_code == 0 and result.output == ""
+    (finished.runs / "done" / "trials" / "t01" / "attempt-1" / "stdout.txt").write_text("step 1\n")
+    assert look(finished, "logs", "t01", "--name", "done").output == "step 1\n"
+
+
+def test_list_without_campaigns(cli):
+    assert cli("list").output.startswith("No campaigns in runs")
+
+
+def test_a_finished_campaign_is_shown_again_not_run_again(finished):
+    before = len(finished.starts())
+    result = look(finished, "resume", "done")
+    assert result.exit_code == 0 and "segm: ROI_ALIGN_MASK" in result.output
+    assert len(finished.starts()) == before
+
+
+def test_start_with_the_same_settings_goes_on(cli, bench):
+    first = cli("start", "--flags", "L2B5", "--name", "x", "--max-runs", "4")
+    assert first.exit_code == 3
+    assert (
+        "Inconclusive (the budget of 4 runs is spent). Go on with: maskrcnn-bisect resume x --max-runs N"
+        in first.output
+    )
+    second = cli(
+        "start", "--flags", "BATCH_MASK_LOSS,ROI_ALIGN_MASK,crop_and_resize_mask", "--name", "x", "--max-runs", "9"
+    )
+    assert second.exit_code == 0, second.output
+    assert len(bench.starts()) == 8
+
+
+def test_without_a_name_the_date_and_a_number_are_taken(cli, bench):
+    for _ in range(2):
+        assert cli("start", "--flags", "MASK_LOSS", "--seeds", "1").exit_code == 0
+    one, two = sorted(path.name for path in bench.runs.iterdir())
+    assert one.endswith("-1") and two.endswith("-2") and one[:-2] == two[:-2]
+
+
+def test_dry_run_writes_nothing(cli, bench):
+    result = cli("start", "--flags", "L2B5", "--dry-run")
+    assert result.exit_code == 0
+    assert "baseline (all off): 3 runs" in result.output and "4 runs if nothing breaks; at most" in result.output
+    assert "not known until a first run" in result.output
+    assert not bench.runs.exists() and not bench.starts()
+
+
+def test_dry_run_learns_the_time_from_earlier_runs(finished):
+    words = ["start", "--flags", "all", "--dry-run", "--slots", "1", "--runs-dir", str(finished.runs)]
+    result = CliRunner().invoke(main, words, obj=finished.trainer)
+    assert "as earlier ones took" in result.output
+
+
+@pytest.mark.parametrize(
+    "words, said",
+    [
+        (["--flags", "RPN_LOS"], "unknown flag or block 'RPN_LOS': did you mean RPN_LOSS"),
+        (["--flags", ""], "--flags is empty"),
+        ([], "Missing option '--flags'"),
+        (["--flags", "all", "--slots", "0"], "--slots 0: at least one run"),
+        (["--flags", "all", "--slots", "two"], "'two' is not a valid integer"),
+        (["--flags", "all", "--seeds", "0"], "--seeds 0"),
+        (["--flags", "all", "--max-runs", "-1"], "--max-runs -1"),
+        (["--flags", "all", "--batch", "0"], "--batch 0"),
+        (["--flags", "all", "--metric", "segm/AP_big"], "unknown metric 'segm/AP_big': did you mean"),
+        (["--flags", "all", "--preset", "shape"], "unknown preset 'shape'"),
+        (["--flags", "all", "--plant", "RPN_LOSS=no_such"], "unknown fault 'RPN_LOSS=no_such'"),
+        (["--flags", "all", "--data", "."], "is not a COCO folder"),
+        (["--flags", "all", "--name", "../up"], "campaign name '../up'"),
+        (["--flags", "all", "--name", "data"], "campaign name 'data'"),
+        (["--flags", "all", "--frobnicate"], "No such option"),
+        (["--flags", "all", "--runs-dir", "table.json"], "cannot write in table.json"),
+    ],
+)
+def test_wrong_input_is_told_in_one_line(cli, bench, words, said):
+    result = cli("start", *words)
+    assert result.exit_code == 2
+    assert said in result.output and result.output.startswith("maskrcnn-bisect: ")
+    assert result.output.count("\n") == 1
+    assert not bench.runs.exists() and not bench.starts()
+
+
+@pytest.mark.parametrize(
+    "words, said",
+    [
+        (["status", "don"], "no campaign 'don' in"),
+        (["resume", "nothing"], "there is done"),
+        (["stop", "nothing"], "no campaign 'nothing'"),
+        (["logs", "t99"], "unknown trial of campaign 'done' 't99'"),
+        (["resume", "done", "--slots", "0"], "--slots 0"),
+    ],
+)
+def test_unknown_campaigns_and_trials(finished, words, said):
+    result = look(finished, *words)
+    assert result.exit_code == 2 and said in result.output and result.output.count("\n") == 1
+
+
+def test_status_without_campaigns(cli):
+    result = cli("status")
+    assert result.exit_code == 2 and "no campaign in runs: begin one" in result.output
+
+
+def test_a_name_in_use_with_other_settings(finished):
+    words = ["start", "--flags", "all", "--name", "done", "--seeds", "4", "--runs-dir", str(finished.runs)]
+    result = CliRunner().invoke(main, words, obj=finished.trainer)
+    assert result.exit_code == 2
+    assert "name 'done' is already in use, with other flags, seeds: choose another --name, or go on" in result.output
+    assert f"maskrcnn-bisect resume done --runs-dir {finished.runs}" in result.output
+
+
+def test_a_trainer_that_cannot_run(bench):
+    result = CliRunner().invoke(main, ["start", "--flags", "all"], obj=["no-such-trainer"])
+    assert result.exit_code == 2 and "the trainer no-such-trainer cannot be run" in result.output
+    result = CliRunner().invoke(main, ["start", "--flags", "all"], obj=[sys.executable, "-c", "1/0"])
+    assert result.exit_code == 1 and "ZeroDivisionError" in result.output and result.output.count("\n") == 1
+
+
+def test_a_damaged_log_is_told_and_gone_on_with(cli, bench):
+    cli("start", "--flags", "L2B5", "--name", "x", "--max-runs", "5")
+    log = bench.runs / "x" / store.LOG
+    lines = log.read_bytes().splitlines(keepends=True)
+    ended = next(i for i, line in enumerate(lines) if b'"ended"' in line)
+    lines[ended] = lines[ended].replace(b"finished", b"finishes")
+    log.write_bytes(b"".join(lines) + b'{"crc":"torn')
+    assert f"note: line {ended + 1} of events.jsonl is corrupt and was skipped" in cli("status", "x").output
+
+    result = cli("resume", "x", "--max-runs", "20")
+    assert result.exit_code == 0
+    assert "moved to events.jsonl.corrupt" in result.output and "cut short by a crash" in result.output
+    assert len(bench.starts()) == len(set(bench.starts())) == 8  # the run whose end was lost had its result on disk
+
+
+def test_looking_needs_no_tensorflow():
+    import subprocess
+
+    code = (
+        "import sys; from bisect_cli import cli, controller, analysis; from bisect_cli.report import live, lines, table;"
+        "sys.exit(any(name.split('.')[0] in ('tensorflow', 'tensorpack') for name in sys.modules))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

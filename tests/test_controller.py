@@ -1,0 +1,328 @@
+"""The loop over real processes of a small trainer: retries, kills, interrupts, budgets."""
+
+import errno
+import json
+import os
+import signal
+import threading
+import time
+
+import pytest
+from bisecting import BLOCK, Bench, kill, wait_for
+
+from bisect_cli import lease, process, store
+from bisect_cli.analysis import analyse
+from bisect_cli.campaign import ATTEMPTS
+from bisect_cli.report.summary import live_state, summarize
+from maskrcnn.errors import UserError
+
+FAULT = {"segm": [["ROI_ALIGN_MASK"]]}
+
+
+@pytest.fixture
+def bench(tmp_path):
+    return Bench(tmp_path, breaks=FAULT)
+
+
+def culprits(state, metric="segm"):
+    return [culprit.flags for culprit in analyse(state).plans[metric].culprits]
+
+
+def test_it_names_the_culprit_and_clears_the_other_metric(bench):
+    state = bench.run()
+    assert state.state == "finished"
+    assert culprits(state) == [("ROI_ALIGN_MASK",)]
+    assert analyse(state).plans["bbox"].clean > 0.95
+    assert len(bench.starts()) == len(set(bench.starts())) == 8
+
+
+def test_a_clean_set_ends_after_four_runs(bench):
+    bench.set()
+    state = bench.run()
+    assert state.state == "finished" and len(bench.starts()) == 4
+
+
+def test_slots_are_filled_and_never_overfilled(bench):
+    most = []
+
+    def listen(event, controller):
+        slots = [trial.slot for trial in controller.state.running]
+        assert len(slots) == len(set(slots)) and all(1 <= slot <= 3 for slot in slots)
+        most.append(len(slots))
+
+    bench.run(slots=3, listen=listen)
+    assert max(most) == 3
+
+
+def test_a_crashed_run_is_tried_again_from_its_checkpoint(bench):
+    bench.set(breaks=FAULT, crashes=[["CROP_AND_RESIZE_MASK"], 1])
+    state = bench.run()
+    assert culprits(state) == [("ROI_ALIGN_MASK",)]
+    again = [trial for trial in state.trials.values() if "CROP_AND_RESIZE_MASK" in trial.flags]
+    assert again and all(trial.attempts == 2 and trial.state == "finished" for trial in again)
+    home = store.trial_folder(bench.runs / "c", again[0].id)
+    assert "out of luck" in (home / "attempt-1" / "stderr.txt").read_text()
+    steps = [json.loads(line)["step"] for line in (home / "out" / "metrics.jsonl").read_text().splitlines()]
+    assert steps == sorted(set(steps))  # the second attempt went on where the first was
+
+
+def test_a_run_that_keeps_crashing_is_no_evidence(bench):
+    bench.set(crashes=[list(BLOCK), 99])
+    state = bench.run()
+    assert state.state == "inconclusive"
+    crashed = [trial for trial in state.trials.values() if trial.state == "crashed"]
+    assert crashed and all(trial.attempts == ATTEMPTS and "out of luck" in trial.reason for trial in crashed)
+    assert all(not plan.culprits and plan.unresolved for plan in analyse(state).plans.values())
+    home = store.trial_folder(bench.runs / "c", crashed[0].id)
+    assert (home / f"out.before-attempt-{ATTEMPTS}").is_dir()  # the last attempt began from scratch
+
+    bench.set()
+    assert bench.run().state == "finished"  # with the cause mended, going on tries it again
+
+
+def test_divergence_is_a_result(bench):
+    bench.set(diverges=[["MASK_LOSS"]])
+    state = bench.run()
+    assert culprits(state, "bbox") == culprits(state, "segm") == [("MASK_LOSS",)]
+    assert all(trial.attempts == 1 for trial in state.trials.values())
+
+
+def test_a_baseline_that_crashes_is_a_failure(bench):
+    bench.set(crashes=[[], 99], diverges=[[]])
+    state = bench.run()
+    assert state.state == "failed" and "the baseline, with all flags off, diverged" in state.reason
+
+
+def test_a_spent_budget_is_inconclusive_and_can_be_raised(bench):
+    state = bench.run(max_runs=5)
+    assert state.state == "inconclusive" and "budget of 5 runs" in state.reason
+    assert len(bench.starts()) == 5
+    state = bench.run(max_runs=20)
+    assert state.state == "finished" and len(bench.starts()) == len(set(bench.starts())) == 8
+
+
+def test_a_refusal_stops_the_campaign_with_the_trainers_words(bench):
+    bench.set(refuses=[list(BLOCK)])
+    with pytest.raises(UserError, match="no module named 'mod'"):
+        bench.run()
+    bench.set(breaks=FAULT)
+    assert bench.run().state == "finished"
+
+
+def test_a_missing_metric_is_told(bench, monkeypatch):
+    from bisect_cli import campaign
+
+    monkeypatch.setattr(campaign.Settings, "__init__", with_metric(campaign.Settings.__init__, "segm/AP_large"))
+    with pytest.raises(UserError, match="metric 'segm/AP_large' is not in the results of t0"):
+        bench.run()
+
+
+def with_metric(init, metric):
+    def wrapped(self, *args, **kwargs):
+        init(self, *args, **{**kwargs, "metrics": (metric,)})
+
+    return wrapped
+
+
+def test_an_interrupt_lets_runs_save_and_going_on_repeats_nothing(bench):
+    bench.set(breaks=FAULT, seconds=2.0)
+
+    def listen(event, controller):
+        if event and event["kind"] == "ended":
+            threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT)).start()
+            listen.armed = True
+
+    listen.armed = False
+    state = bench.run(listen=lambda event, controller: None if listen.armed else listen(event, controller))
+    assert state.state == "interrupted" and not state.running
+    stopped = [event for event in bench.events() if event["kind"] == "ended" and event["outcome"] == "stopped"]
+    assert stopped and all(event["code"] == 143 for event in stopped)
+    steps = {}
+    for event in stopped:
+        saved = store.trial_folder(bench.runs / "c", event["trial"]) / "out" / "state.json"
+        steps[event["trial"]] = json.loads(saved.read_text())["step"]
+    assert all(0 < step < 20 for step in steps.values())
+
+    bench.set(breaks=FAULT, seconds=0.2)
+    state = bench.run()
+    assert state.state == "finished" and culprits(state) == [("ROI_ALIGN_MASK",)]
+    assert len(state.trials) == 8 and len(bench.starts()) == 8 + len(stopped)
+
+
+def test_a_run_that_ignores_the_request_is_killed_after_the_grace_time(bench):
+    bench.set(seconds=60, stubborn=True)
+    pids = []
+
+    def listen(event, controller):
+        if event and event["kind"] == "started":
+            pids.append(event["ticket"]["pid"])
+            if len(pids) == 2:
+                threading.Timer(0.5, (bench.runs / "c" / store.STOP).touch).start()
+
+    began = time.monotonic()
+    state = bench.run(listen=listen, grace=0.5)
+    assert state.state == "interrupted" and time.monotonic() - began < 10
+    assert all(process.identity(pid) is None for pid in pids)
+
+
+def test_a_silent_run_counts_as_crashed(bench):
+    bench.set(seconds=1000)
+    state = bench.run(hung=0.4, max_runs=2)
+    assert state.state == "failed"  # the baseline, after its attempts
+    assert all("hung" in trial.reason for trial in state.trials.values())
+
+
+def test_nothing_runs_that_the_log_does_not_know(bench, monkeypatch):
+    """The disk fills up just as a run is to be logged: the run must not have begun."""
+    from bisect_cli import eventlog
+
+    real = eventlog.Writer.append
+
+    def append(self, event):
+        if event["kind"] == "started" and event["trial"] == "t03":
+            raise OSError(errno.ENOSPC, "No space left on device")
+        real(self, event)
+
+    monkeypatch.setattr(eventlog.Writer, "append", append)
+    with pytest.raises(UserError, match="disk of .* is full"):
+        bench.run()
+    assert len(bench.starts()) == 2
+    monkeypatch.undo()
+    state = bench.run()
+    assert state.state == "finished" and len(set(bench.starts())) == 8
+    assert not any(line.startswith("TWICE") for line in bench.starts())
+
+
+@pytest.mark.parametrize("orphans", ["alive", "dead"])
+def test_sigkill_of_the_controller_then_resume(bench, orphans):
+    bench.set(breaks=FAULT, seconds=1.2)
+    controller = bench.spawn("start", "--flags", "L2B5", "--name", "c", "--slots", "2")
+    wait_for(lambda: len(bench.starts()) >= 4)
+    kill(controller)
+    state, _ = store.load(bench.runs / "c")
+    assert len(state.running) == 2
+    told = bench.status()
+    assert told["state"] == "interrupted" and told["resume"] == "maskrcnn-bisect resume c"
+    finished = [trial.id for trial in state.trials.values() if trial.state == "finished"]
+    assert finished
+    if orphans == "dead":
+        for trial in state.running:
+            process.signal_group(trial.ticket["pid"], signal.SIGKILL)
+
+    code, out, err = bench.call("resume", "c", "--slots", "2")
+    assert code == 0, err
+    assert "ROI_ALIGN_MASK is a culprit" in out
+    assert ("taken over" in out) == (orphans == "alive")
+    again = [line for line in set(bench.starts()) if bench.starts().count(line) > 1]
+    assert len(again) == (0 if orphans == "alive" else 2)  # those that died go on, nothing else starts again
+    assert not any(line.startswith("TWICE") for line in bench.starts())
+
+    straight = Bench(bench.folder / "straight", breaks=FAULT) if (bench.folder / "straight").mkdir() is None else None
+    other = straight.run(flags=BLOCK)
+    resumed, _ = store.load(bench.runs / "c")
+    assert {(t.flags, t.seed): t.metrics for t in resumed.trials.values()} == {
+        (t.flags, t.seed): t.metrics for t in other.trials.values()
+    }
+    assert culprits(resumed) == culprits(other)
+
+
+def test_ctrl_c_tells_how_to_go_on(bench):
+    bench.set(breaks=FAULT, seconds=3)
+    controller = bench.spawn("start", "--flags", "L2B5", "--name", "c", "--slots", "2")
+    wait_for(lambda: len(bench.starts()) == 2)
+    controller.send_signal(signal.SIGINT)
+    out, err = controller.communicate(timeout=20)
+    assert controller.returncode == 130
+    assert "asked t01 t02 to save and stop" in out
+    assert "Interrupted (stopped on request). Go on with: maskrcnn-bisect resume c" in out
+    assert err == ""
+
+
+def test_stop_works_from_elsewhere_and_for_orphans(bench):
+    bench.set(seconds=30)
+    controller = bench.spawn("start", "--flags", "L2B5", "--name", "c", "--slots", "2")
+    wait_for(lambda: len(bench.starts()) == 2)
+    code, out, _ = bench.call("stop", "c")
+    assert code == 0 and "Go on with: maskrcnn-bisect resume c" in out
+    controller.communicate(timeout=10)
+    assert controller.returncode == 130
+
+    controller = bench.spawn("resume", "c", "--slots", "2")
+    wait_for(lambda: len(bench.starts()) == 4)
+    kill(controller)
+    running = store.load(bench.runs / "c")[0].running
+    assert bench.call("stop", "c")[0] == 0
+    assert len(running) == 2 and all(process.identity(trial.ticket["pid"]) is None for trial in running)
+    assert bench.status()["state"] == "interrupted"
+    assert "is not running" in bench.call("stop", "c")[1]
+
+
+def test_one_controller_at_a_time(bench):
+    bench.set(seconds=20)
+    controller = bench.spawn("start", "--flags", "L2B5", "--name", "c", "--slots", "1")
+    wait_for(lambda: len(bench.starts()) == 1)
+    code, _, err = bench.call("resume", "c")
+    assert code == 2 and f"is being run by process {controller.pid}" in err
+    assert bench.call("start", "--flags", "L2B5", "--name", "c")[0] == 2
+    told = bench.status()
+    assert told["state"] == "running" and told["trials"][0]["slot"] == 1
+    controller.send_signal(signal.SIGTERM)
+    controller.communicate(timeout=20)
+    assert controller.returncode == 130 and len(bench.starts()) == 1
+
+
+def test_a_lease_of_another_host_is_not_taken(bench):
+    bench.run()
+    told = {"pid": 1, "host": "elsewhere", "identity": "x", "since": 0}
+    (bench.runs / "c" / "lease.json").write_text(json.dumps(told))
+    with pytest.raises(UserError, match="last run by process 1 on elsewhere"), lease.Lease(bench.runs / "c"):
+        pass
+    (bench.runs / "c" / "lease.json").write_text(json.dumps({**told, "host": os.uname().nodename, "pid": 2**22 + 1}))
+    with lease.Lease(bench.runs / "c"):  # of a dead process of this host
+        assert lease.holder(bench.runs / "c").alive
+    assert lease.holder(bench.runs / "c") is None
+
+
+def test_threads_are_shared_between_slots(bench, monkeypatch):
+    from bisect_cli.launchers import Job, local
+
+    monkeypatch.setattr(local, "cores", lambda: 8)
+    folder = bench.folder / "job"
+    handle = local.Local(3).prepare(Job(["sh", "-c", 'echo "$OMP_NUM_THREADS" $0', "a b;c"], str(bench.folder), folder))
+    time.sleep(0.2)
+    assert handle.poll() is None and (folder / "stdout.txt").read_text() == ""  # waits for go
+    handle.go()
+    wait_for(lambda: handle.poll())
+    assert (folder / "stdout.txt").read_text() == "2 a b;c\n"
+
+
+def test_killing_a_run_kills_what_it_started(bench):
+    from bisect_cli.launchers import Job, local
+
+    folder = bench.folder / "job"
+    handle = local.Local(1).prepare(Job(["sh", "-c", "sleep 100 & echo $!; wait"], str(bench.folder), folder))
+    handle.go()
+    wait_for(lambda: (folder / "stdout.txt").read_text().endswith("\n"))
+    child = int((folder / "stdout.txt").read_text())
+    assert process.identity(child)
+    handle.kill()
+    wait_for(lambda: handle.poll())
+    wait_for(lambda: process.identity(child) is None)
+
+
+def test_the_summary_of_a_run_in_flight(bench):
+    bench.set(seconds=4)
+    seen = {}
+
+    def listen(event, controller):
+        if event is None and controller.handles:
+            told = summarize(controller.folder, controller.state, controller.analysis)
+            if any(trial["step"] and trial["step"] > 3 for trial in told["trials"]):
+                seen.update(told)
+                controller.interrupts += 1
+
+    bench.run(listen=listen)
+    trial = seen["trials"][0]
+    assert seen["state"] == "running" == live_state(bench.runs / "c", store.load(bench.runs / "c")[0]) or trial
+    assert trial["state"] == "running" and trial["slot"] == 1 and trial["steps"] == 20
+    assert 0 < trial["seconds_left"] < 4
