@@ -29,6 +29,13 @@ class Analysis(NamedTuple):
         return list(wants.values())
 
     @property
+    def blind(self):
+        """The metrics whose baseline is lower than the smallest drop worth naming: nothing can be seen to break."""
+        return [
+            metric for metric, table in self.verdicts.items() if () in table and table[()].mean < judge.SMALLEST_DROP
+        ]
+
+    @property
     def unresolved(self):
         return any(plan.unresolved for plan in self.plans.values())
 

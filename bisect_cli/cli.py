@@ -372,7 +372,7 @@ def _same(existing, settings, folder):
 
 def _dry_run(settings, slots, max_runs, runs_dir):
     from bisect_cli import flags as sets
-    from bisect_cli import trainer
+    from bisect_cli import store
     from bisect_cli.search import halving, most_runs
 
     first = halving.plan(settings.flags, lambda flags: None, settings.seeds).wanted
@@ -383,7 +383,7 @@ def _dry_run(settings, slots, max_runs, runs_dir):
     limit = f", and --max-runs stops it at {max_runs}" if max_runs and max_runs < most else ""
     fewest = sum(want.runs for want in first)
     click.echo(f"{fewest} runs if nothing breaks; at most {most} for up to two culprits if every run is clear{limit}.")
-    seconds = trainer.earlier_seconds(runs_dir, settings.preset)
+    seconds = store.earlier_seconds(runs_dir, settings)
     if seconds:
         each = sorted(seconds)[len(seconds) // 2]
         least, longest = (_duration(-(-runs // slots) * each) for runs in (fewest, min(most, max_runs or most)))

@@ -269,7 +269,7 @@ class Controller:
         with store.writing(self.folder):
             self.log.append(event)
         self.state = apply(self.state, event)
-        if kind == "ended":
+        if kind in ("opened", "ended"):
             self.analysis = analyse(self.state)
         self.listen(event, self)
 

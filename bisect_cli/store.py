@@ -84,3 +84,26 @@ def trial_folder(folder, trial):
     launcher's.
     """
     return Path(folder) / "trials" / trial
+
+
+def earlier_seconds(runs, settings):
+    """The seconds from start to end of each finished run, in all campaigns, of the same preset and changes to it."""
+    seconds = []
+    for name in names(runs):
+        events = eventlog.read(Path(runs) / name / LOG).events
+        earlier = fold(events).settings
+        if earlier and (earlier.preset, earlier.sets, earlier.batch) == (
+            settings.preset,
+            settings.sets,
+            settings.batch,
+        ):
+            started = {(e["trial"], e["attempt"]): e["time"] for e in events if e["kind"] == "started"}
+            seconds += [
+                e["time"] - started[e["trial"], 1]
+                for e in events
+                if e["kind"] == "ended"
+                and e["outcome"] == "finished"
+                and e["attempt"] == 1
+                and (e["trial"], 1) in started
+            ]
+    return seconds

@@ -4,6 +4,8 @@ import contextlib
 import json
 import math
 import os
+import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -88,15 +90,13 @@ def workdir(settings):
 
 def shown(command):
     """A command as text that can be pasted into a shell."""
-    import shlex
-
     return shlex.join(str(word) for word in command)
 
 
 def last_line(text):
     """The last line of a trainer's error output, without the name that a command line tool puts before it."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return lines[-1][len("Error: ") :] if lines and lines[-1].startswith("Error: ") else lines[-1] if lines else ""
+    return re.sub("^error: ", "", lines[-1], flags=re.IGNORECASE) if lines else ""
 
 
 def progress(out):
@@ -127,14 +127,3 @@ def result(out):
     if status == "diverged" or not all(map(math.isfinite, metrics.values())):
         return Result(True, {}, wall)
     return Result(False, metrics, wall) if status == "finished" and metrics else None
-
-
-def earlier_seconds(runs, preset):
-    """The seconds that finished runs of this preset took, from every result under a runs folder."""
-    seconds = []
-    for path in Path(runs).glob("*/trials/*/out/result.json"):
-        with contextlib.suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
-            told = json.loads(path.read_text())
-            if told["preset"] == preset and told["status"] == "finished":
-                seconds.append(float(told["wall"]))
-    return seconds

@@ -35,10 +35,6 @@ class Commands(click.Group):
             _fail(str(e))
         except click.Abort:
             code = 130
-        except Exception as e:
-            if not _disk_full(e):
-                raise
-            _fail(f"the disk is full: free some space and start the same command again, it resumes. ({_one_line(e)})")
         sys.exit(code or 0)
 
 
@@ -58,8 +54,16 @@ def _disk_full(error):
     return False
 
 
-def _one_line(error):
-    return str(error).strip().splitlines()[0]
+@contextlib.contextmanager
+def _writing(folder):
+    try:
+        yield
+    except Exception as e:
+        if not _disk_full(e):
+            raise
+        raise UserError(
+            f"--out {folder.path}: the disk is full; free some space and start again, it resumes."
+        ) from None
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
@@ -91,7 +95,7 @@ def train(flags, seed, preset, out, data, batch, ranks, plant, changes, only_che
     if folder.result() is not None:
         click.echo(f"{folder.path} has finished already: its result.json is there.", err=True)
         return 0
-    with folder.locked():
+    with _writing(folder), folder.locked():
         if ranks > 1:
             data_folder(settings)  # drawn once, not by every rank
             return horovod_run.launch(settings, folder)
@@ -102,7 +106,7 @@ def train(flags, seed, preset, out, data, batch, ranks, plant, changes, only_che
 
 
 def _train_rank(settings, folder):
-    with horovod_run.outcome() as told, StopSignals() as signals:
+    with horovod_run.outcome() as told, _writing(folder), StopSignals() as signals:
         from maskrcnn.train import train as run  # first: it puts TensorFlow into graph mode
 
         # isort: split
@@ -167,7 +171,7 @@ def predict(folder, images, threshold, to):
 
     run, config = predictor(folder)
     names = folder.run()["categories"]
-    for path, image, target in zip(images, pixels, targets):
+    for image, target in zip(pixels, targets):
         found = detect_images(run, [(0, image)], config)
         write_png(target, draw(image, found, names, threshold))
         click.echo(f"{target}  {sum(d.score >= threshold for d in found)} objects")
@@ -204,8 +208,8 @@ def data(folder):
     coco.check(folder)
     for split in coco.SPLITS:
         dataset = coco.load(folder, split)
-        objects = sum(len(r.labels) for r in dataset.records)
-        click.echo(f"{split}: {len(dataset.records)} images, {objects} objects, {len(dataset.category_names)} categories")
+        images, objects = len(dataset.records), sum(len(r.labels) for r in dataset.records)
+        click.echo(f"{split}: {images} images, {objects} objects, {len(dataset.category_names)} categories")
         for reason, count in dataset.skipped.items():
             click.echo(f"  {count} x {reason}")
 

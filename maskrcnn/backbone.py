@@ -57,14 +57,20 @@ def _bottleneck(x, channels, stride, valid, valid_before, config):
 
 
 def _fpn(stages, valid, config):
+    def layer(name, x, size, stride):
+        bias = config.norm != "gn"  # the published frozen-BatchNorm model has plain convolutions here
+        x = conv(name, x, config.fpn_channels, size, bias=bias)
+        return x * valid[stride] if bias else norm(f"{name}/norm", x, valid[stride], config)
+
     top = None
     levels = []
     for i in reversed(range(4)):
-        lateral = conv(f"lateral{i}", stages[i], config.fpn_channels, 1)
+        stride = 4 * 2**i
+        lateral = layer(f"lateral{i}", stages[i], 1, stride)
         if top is not None:
-            lateral += tf.repeat(tf.repeat(top, 2, axis=1), 2, axis=2)
-        top = lateral * valid[4 * 2**i]
-        levels.insert(0, conv(f"output{i}", top, config.fpn_channels, 3) * valid[4 * 2**i])
+            lateral += tf.repeat(tf.repeat(top, 2, axis=1), 2, axis=2) * valid[stride]
+        top = lateral
+        levels.insert(0, layer(f"output{i}", top, 3, stride))
     if 64 in config.strides:
         levels.append(levels[-1][:, ::2, ::2])
     return tuple(levels)

@@ -217,5 +217,5 @@ class Evaluation(Callback):
             self.trainer.monitors.put_scalar(name, value)
         wall = round(self._progress.wall, 2)
         self._file.append({"step": self.global_step, "steps": self._config.steps, "wall": wall, **self.metrics})
-        scores = "  ".join(f"{name} {self.metrics[name]:.3f}" for name in ("bbox/AP", "segm/AP") if name in self.metrics)
+        scores = "  ".join(f"{k} {v:.3f}" for k, v in self.metrics.items() if k in ("bbox/AP", "segm/AP"))
         log(f"step {self.global_step}/{self._config.steps}  {scores}  (evaluated in {time.monotonic() - began:.1f} s)")

@@ -38,5 +38,6 @@ def detect_images(predict, images, config):
         scale = np.array([width / small.shape[1], height / small.shape[0]] * 2, np.float32)
         own = boxes[rows, 1:] * scale
         rles = encode(paste_masks(masks[rows], own, height, width))
-        found += [Detection(image_id, int(k), float(s), b, m) for k, s, b, m in zip(labels[rows], scores[rows], own, rles)]
+        for label, score, box, rle in zip(labels[rows], scores[rows], own, rles):
+            found.append(Detection(image_id, int(label), float(score), tuple(box.tolist()), rle))
     return found

@@ -5,7 +5,7 @@ import tensorflow as tf
 from maskrcnn.backbone import pyramid
 from maskrcnn.boxes import clip, decode
 from maskrcnn.layers import conv, deconv, dense
-from maskrcnn.rois import foreground, from_padded, pad_by_image, valid_rows
+from maskrcnn.rois import foreground, from_padded, own_class, pad_by_image, valid_rows
 from maskrcnn.structures import Detections
 
 tfv1 = tf.compat.v1
@@ -50,7 +50,7 @@ class MaskRCNN:
         outputs = self._box_head(hw, features, proposals, training=False)
         rois, scores = self._final_boxes(hw, outputs, proposals)
         logits = self._mask_head(hw, features, rois, training=False)
-        own = tf.gather(tf.transpose(logits, [0, 3, 1, 2]), rois.labels - 1, batch_dims=1)
+        own = own_class(tf.transpose(logits, [0, 3, 1, 2]), rois.labels)
         return Detections(rois, scores, tf.sigmoid(own))
 
     def _box_head(self, hw, features, rois, training):
@@ -64,11 +64,13 @@ class MaskRCNN:
     def _mask_head(self, hw, features, rois, training):
         """Logits [R,m,m,K], m = 2 config.mask_crop."""
         x = self._run("ROI_ALIGN_MASK", hw, features, rois, training=training)
+        # oneDNN gives the convolution of an empty batch the wrong number of channels: one more row keeps it from empty.
+        x = tf.pad(x, [[0, 1], [0, 0], [0, 0], [0, 0]])
         with tfv1.variable_scope("mask_head", reuse=tfv1.AUTO_REUSE):
             for i in range(self._config.mask_convs):
                 x = tf.nn.relu(conv(f"conv{i}", x, self._config.mask_channels, 3))
             x = tf.nn.relu(deconv("deconv", x, self._config.mask_channels))
-            return conv("output", x, self._config.classes, 1, std=0.01)
+            return conv("output", x, self._config.classes, 1, std=0.01)[:-1]
 
     def _final_boxes(self, hw, outputs, proposals):
         """Per-class NMS over the boxes that the box head makes of the proposals: (Rois with labels, scores [R])."""

@@ -33,7 +33,7 @@ def build(config, rate):
         optimizer = apply_grad_processors(tfv1.train.AdamOptimizer(rate), clip)
         return _Shrinking(optimizer, rate * decay) if decay else optimizer
     optimizer = tfv1.train.MomentumOptimizer(rate, 0.9)
-    return apply_grad_processors(optimizer, [*clip, _AddDecay(decay)] if decay else clip)
+    return apply_grad_processors(optimizer, [*clip, KernelDecay(decay)] if decay else clip)
 
 
 def _decays(variable):
@@ -55,7 +55,9 @@ class _Shrinking(ProxyOptimizer):
             return tf.group(*(v.assign_sub(self._factor * v, read_value=False) for v in kernels), name=name)
 
 
-class _AddDecay(GradientProcessor):
+class KernelDecay(GradientProcessor):
+    """Adds `decay` times the kernel to its gradient."""
+
     def __init__(self, decay):
         super().__init__()
         self._decay = decay

@@ -48,6 +48,12 @@ def gather_ground_truth(values, rois):
     return tf.gather_nd(values, index)
 
 
+def own_class(values, labels):
+    """What values [R,K,...] hold for the class of each RoI, labels [R] in 1..K: [R,...]."""
+    # Not tf.gather with batch_dims: its gradient fails where there is no RoI at all.
+    return tf.gather_nd(values, tf.stack([tf.range(tf.size(labels)), labels - 1], axis=1))
+
+
 def mean_over_images(values, rois):
     """The mean over images of the per-image mean of values [R]; an image without RoIs counts as 0."""
     weights = 1.0 / tf.cast(tf.maximum(rois.counts, 1), values.dtype)

@@ -109,7 +109,9 @@ def check(settings, out):
 def check_python():
     if not (3, 9) <= sys.version_info[:2] <= (3, 11):
         found = ".".join(map(str, sys.version_info[:2]))
-        raise UserError(f"Python {found}: TensorFlow {TENSORFLOW} needs Python 3.9 to 3.11; make the environment with one.")
+        raise UserError(
+            f"Python {found}: TensorFlow {TENSORFLOW} needs Python 3.9 to 3.11; make the environment with one."
+        )
 
 
 def check_tensorflow():
@@ -158,7 +160,9 @@ def check_function(text, target):
     except Exception as e:  # a parent package is imported on the way, and may do anything
         raise UserError(f"--plant {text}: {module} cannot be imported: {type(e).__name__}: {e}") from None
     if spec is None:
-        raise UserError(f"--plant {text}: there is no module {module}; run where it can be imported, or set PYTHONPATH.")
+        raise UserError(
+            f"--plant {text}: there is no module {module}; run where it can be imported, or set PYTHONPATH."
+        )
     if not spec.origin or not spec.origin.endswith(".py"):
         return
     try:

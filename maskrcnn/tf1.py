@@ -17,7 +17,6 @@ tfv1.disable_eager_execution()
 from tensorpack.tfutils.sesscreate import NewSessionCreator  # noqa: E402 - asks at import which mode this is
 
 
-
 class _WellFormed(logging.Filter):
     """Keeps out messages whose arguments do not fit: tensorpack has one that prints a traceback of its own."""
 

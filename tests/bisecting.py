@@ -34,7 +34,7 @@ class Bench:
         return (sys.executable, str(TRAINER), str(self.folder / "table.json"))
 
     def starts(self):
-        """The runs that the trainer started, `flags seed` each, in order; one that ran twice at once is marked TWICE."""
+        """The runs that the trainer started, `flags seed` each, in order; TWICE marks one that was there already."""
         path = self.folder / "starts.txt"
         return path.read_text().splitlines() if path.exists() else []
 

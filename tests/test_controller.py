@@ -167,9 +167,9 @@ def test_a_run_that_ignores_the_request_is_killed_after_the_grace_time(bench):
 
 def test_a_silent_run_counts_as_crashed(bench):
     bench.set(seconds=1000)
-    state = bench.run(hung=0.4, max_runs=2)
-    assert state.state == "failed"  # the baseline, after its attempts
-    assert all("hung" in trial.reason for trial in state.trials.values())
+    state = bench.run(hung=0.3, slots=3)
+    assert state.state == "failed" and "the baseline, with all flags off, crashed" in state.reason
+    assert all(trial.attempts == ATTEMPTS and "hung" in trial.reason for trial in state.of(()))
 
 
 def test_nothing_runs_that_the_log_does_not_know(bench, monkeypatch):
@@ -326,3 +326,12 @@ def test_the_summary_of_a_run_in_flight(bench):
     assert seen["state"] == "running" == live_state(bench.runs / "c", store.load(bench.runs / "c")[0]) or trial
     assert trial["state"] == "running" and trial["slot"] == 1 and trial["steps"] == 20
     assert 0 < trial["seconds_left"] < 4
+
+
+def test_a_baseline_that_learns_nothing_is_told(bench):
+    bench.set(base=0.01)
+    state = bench.run()
+    told = summarize(bench.runs / "c", state, analyse(state))
+    assert told["notes"] == [
+        f"the baseline's {metric} is too low for a drop to show: train for longer" for metric in ("bbox", "segm")
+    ]

@@ -8,9 +8,11 @@ import sys
 import time
 
 import pytest
+
 from maskrcnn.pieces import PIECES
 
 pytest.importorskip("horovod")
+pytestmark = pytest.mark.slow
 
 RUN = ["--flags", ",".join(PIECES), "--preset", "tiny", "--np", "2", "--set", "steps=60", "--set", "save_every=30"]
 RUN += ["--set", "log_every=10"]

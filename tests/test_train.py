@@ -9,7 +9,10 @@ import time
 
 import numpy as np
 import pytest
+
 from maskrcnn.pieces import PIECES
+
+pytestmark = pytest.mark.slow
 
 ALL = ",".join(PIECES)
 SCORES = ("AP", "AP50", "AP75")
@@ -74,35 +77,36 @@ def test_files_of_a_finished_run(finished):
     assert len(list((finished / "checkpoints").glob("model-*.index"))) == 2
 
 
-def test_stopped_by_sigterm_it_resumes_to_the_same_curve_and_weights(work, finished):
+def test_stopped_and_killed_it_resumes_to_the_same_curve_and_weights(work, finished):
     tf = pytest.importorskip("tensorflow")
     out = work / "stopped"
-    process = subprocess.Popen(command("train", *RUN, "--out", out), cwd=work, env=environment(), stderr=subprocess.PIPE)
-    wait_for(lambda: (out / "metrics.jsonl").exists() and len(lines(out)) >= 2, process)
-    process.send_signal(signal.SIGTERM)
-    process.communicate(timeout=60)
-    assert process.returncode == 143
+    assert interrupted(work, out, signal.SIGTERM, after_lines=2) == 143
+    assert interrupted(work, out, signal.SIGKILL, after_lines=7) == -signal.SIGKILL
     assert not (out / "result.json").exists()
     before = lines(out)
 
     assert run(work, "train", *RUN, "--out", out).returncode == 0
     assert lines(out)[: len(before)] == before
     assert curve(out) == curve(finished)
-    weights = [
-        tf.train.load_checkpoint(tf.train.latest_checkpoint(str(f / "checkpoints"))) for f in (finished, out)
-    ]
+    weights = [tf.train.load_checkpoint(tf.train.latest_checkpoint(str(f / "checkpoints"))) for f in (finished, out)]
     names = [n for n in weights[0].get_variable_to_shape_map() if n.endswith(("/W", "/b", "/gamma", "/Adam_1"))]
     assert len(names) > 50
     for name in names:
         np.testing.assert_array_equal(weights[0].get_tensor(name), weights[1].get_tensor(name), err_msg=name)
 
 
-def wait_for(condition, process):
+def interrupted(work, out, signum, after_lines):
+    """Trains in `out`, sends the signal once metrics.jsonl is that long, and returns the exit code."""
+    log = work / "interrupted.log"
+    with open(log, "w") as stderr:
+        process = subprocess.Popen(command("train", *RUN, "--out", out), cwd=work, env=environment(), stderr=stderr)
     end = time.monotonic() + 120
-    while not condition():
-        assert process.poll() is None, process.stderr.read()
+    while not (out / "metrics.jsonl").exists() or (out / "metrics.jsonl").read_text().count("\n") < after_lines:
+        assert process.poll() is None, log.read_text()
         assert time.monotonic() < end
-        time.sleep(0.05)
+        time.sleep(0.02)
+    process.send_signal(signum)
+    return process.wait(timeout=60)
 
 
 def test_finished_runs_return_at_once(work, finished):

@@ -6,6 +6,7 @@ import sys
 
 import pytest
 from click.testing import CliRunner
+
 from maskrcnn import settings as settings_module
 from maskrcnn.__main__ import cli
 from maskrcnn.errors import UserError
@@ -125,7 +126,9 @@ def test_a_full_disk_is_one_line(tmp_path, monkeypatch):
 
 
 def test_settings_survive_the_command_line_and_json(tmp_path):
-    asked = parse("MASK_LOSS", 5, "tiny", ["MASK_LOSS=a.b:c"], "some", 3, 2, ["lr=1e-5", "blocks=2,1,1,1", "flip=false"])
+    asked = parse(
+        "MASK_LOSS", 5, "tiny", ["MASK_LOSS=a.b:c"], "some", 3, 2, ["lr=1e-5", "blocks=2,1,1,1", "flip=false"]
+    )
     assert Settings.from_json(json.loads(json.dumps(asked.to_json()))) == asked
     values = cli.commands["train"].make_context("train", asked.arguments(tmp_path)[1:]).params
     keys = ("flags", "seed", "preset", "plant", "data", "batch", "ranks", "changes")
@@ -142,7 +145,9 @@ def test_checking_a_function_reads_its_module_without_running_it(tmp_path, monke
 
 def test_metrics_file_cuts_a_torn_line_and_never_repeats_a_step(tmp_path):
     path = tmp_path / "metrics.jsonl"
-    path.write_text('{"step": 10, "total_loss": 2.0}\n{"step": 20, "total_loss": 1.0}\n{"step": 20, "bbox/AP": 0.5}\n{"st')
+    path.write_text(
+        '{"step": 10, "total_loss": 2.0}\n{"step": 20, "total_loss": 1.0}\n{"step": 20, "bbox/AP": 0.5}\n{"st'
+    )
     metrics = MetricsFile(path)
     for line in ({"step": 20, "total_loss": 9.0}, {"step": 30, "total_loss": 0.5}, {"step": 30, "bbox/AP": 0.6}):
         metrics.append(line)

@@ -63,7 +63,10 @@ def summarize(folder, state, analysis, notes=()):
             metric: [{"flags": list(u.flags), "reason": u.reason} for u in analysis.plans[metric].unresolved]
             for metric in settings.metrics
         },
-        "notes": list(notes),
+        "notes": [
+            *notes,
+            *(f"the baseline's {metric} is too low for a drop to show: train for longer" for metric in analysis.blind),
+        ],
     }
 
 

@@ -10,14 +10,14 @@ import tensorflow as tf
 from maskrcnn.boxes import encode
 from maskrcnn.components.per_image import per_image
 from maskrcnn.components.rpn_loss import huber
-from maskrcnn.rois import foreground, gather_ground_truth, mean_over_images
+from maskrcnn.rois import foreground, gather_ground_truth, mean_over_images, own_class
 
 HUBER_DELTA = 1.0
 
 
 def _box_errors(deltas, boxes, objects, labels, config):
     """Error [F] of class-specific deltas [F,K,4] for boxes [F,4] that should become objects [F,4] of labels [F]."""
-    own = tf.gather(deltas, labels - 1, batch_dims=1)
+    own = own_class(deltas, labels)
     target = encode(objects, boxes) / tf.constant(config.box_delta_std)
     return tf.reduce_sum(huber(own - target, HUBER_DELTA), axis=-1)
 

@@ -7,12 +7,12 @@ the mask of each RoI's own class, averaged over cells and RoIs; 0 without RoIs. 
 import tensorflow as tf
 
 from maskrcnn.components.per_image import per_image
-from maskrcnn.rois import mean_over_images
+from maskrcnn.rois import mean_over_images, own_class
 
 
 def _roi_losses(logits, targets, labels):
     """The mean cross-entropy over the cells of each RoI: [F]."""
-    own = tf.gather(tf.transpose(logits, [0, 3, 1, 2]), labels - 1, batch_dims=1)
+    own = own_class(tf.transpose(logits, [0, 3, 1, 2]), labels)
     return tf.reduce_mean(tf.nn.sigmoid_cross_entropy_with_logits(labels=targets, logits=own), axis=[1, 2])
 
 
