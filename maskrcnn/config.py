@@ -11,7 +11,7 @@ class Config:
     """One training run. Sizes are in pixels, strides in pixels a feature cell."""
 
     # data
-    classes: int = 6  # K; replaced by the number of categories when --data is given
+    classes: int = 5  # K; replaced by the number of categories when --data is given
     short_edge: int = 0  # resize the short edge to this; 0 keeps the size
     long_edge: int = 1333  # and keep the long edge at most this
     train_images: int = 1000  # of the generated shapes
@@ -20,20 +20,20 @@ class Config:
     flip: bool = True
 
     # schedule
-    batch: int = 4  # images a step, on one rank
-    steps: int = 400
-    warmup: int = 40
-    lr: float = 3e-3  # peak; warms up linearly, then falls to zero by a cosine
+    batch: int = 2  # images a step, on one rank
+    steps: int = 1600
+    warmup: int = 100
+    lr: float = 1e-3  # peak; warms up linearly, then falls to zero by a cosine
     optimizer: str = "adam"  # or "momentum"
     weight_decay: float = 1e-4
     clip_norm: float = 5.0  # of the global gradient; 0 is off
     eval_every: int = 0  # steps between evaluations; 0 evaluates at the end only
-    save_every: int = 100  # steps between checkpoints
+    save_every: int = 200  # steps between checkpoints
     log_every: int = 20  # steps between lines of metrics.jsonl
 
     # backbone
     blocks: tuple = (1, 1, 1, 1)  # bottleneck blocks of the four ResNet stages
-    width: int = 16  # channels of the stem; 64 in the published ResNets
+    width: int = 32  # channels of the stem; 64 in the published ResNets
     norm: str = "gn"  # or "frozen_bn"
     gn_groups: int = 8
     fpn_channels: int = 64
@@ -53,9 +53,9 @@ class Config:
 
     # heads
     roi_samples: int = 32  # RoIs an image in training
-    roi_fg_fraction: float = 0.25
+    roi_fg_fraction: float = 0.5
     roi_fg_iou: float = 0.5
-    canonical_size: float = 56.0  # a box of this size reads the level of stride 16
+    canonical_size: float = 224.0  # a box of this size reads the level of stride 16
     box_crop: int = 7
     box_fc: int = 128
     box_delta_std: tuple = (0.1, 0.1, 0.2, 0.2)  # deltas are divided by these before the loss

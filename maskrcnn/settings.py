@@ -65,7 +65,7 @@ class Settings:
     def differences(self, other):
         """How `other` differs, as texts such as "seed=3 instead of 4"."""
         mine, theirs = self.to_json(), other.to_json()
-        mine, theirs = ({**v, **v.pop("config")} for v in (mine, theirs))
+        mine, theirs = ({**v.pop("config"), **v} for v in (mine, theirs))
         return [f"{key}={_show(mine[key])} instead of {_show(theirs[key])}" for key in mine if mine[key] != theirs[key]]
 
 

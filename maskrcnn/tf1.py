@@ -4,15 +4,20 @@ import logging
 import os
 import sys
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # what the C++ side prints while it is loaded
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # what the C++ side prints while it is loaded
 
 import tensorflow as tf  # noqa: E402
+from tensorflow.core.protobuf import rewriter_config_pb2  # noqa: E402
 
 tf.get_logger().setLevel(logging.ERROR)
 tfv1 = tf.compat.v1
 # Graphs and sessions, and nothing else of version 1: shapes are plain numbers, == compares tensors, and variables are
 # resources, which a step reads as they were when it began (a reference variable may be seen half updated).
 tfv1.disable_eager_execution()
+if not tf.config.list_physical_devices("GPU"):
+    # Without this the gradient of crop_and_resize is added up by several threads at once, and additions get lost.
+    # (On a GPU that gradient uses atomic additions, and has no deterministic form.)
+    tf.config.experimental.enable_op_determinism()
 
 from tensorpack.tfutils.sesscreate import NewSessionCreator  # noqa: E402 - asks at import which mode this is
 
@@ -47,9 +52,8 @@ def session_config(threads):
         inter_op_parallelism_threads=threads,
         gpu_options=tfv1.GPUOptions(allow_growth=True),
     )
-    # On a CPU, rewriting a graph of per-image pieces takes several seconds and makes no step faster; on a GPU the
-    # rewriter chooses the layout of convolutions.
-    config.graph_options.rewrite_options.disable_meta_optimizer = not tf.config.list_physical_devices("GPU")
+    # Of what rewrites the graph, this alone is left out: it saves no memory here and prints a page of warnings.
+    config.graph_options.rewrite_options.memory_optimization = rewriter_config_pb2.RewriterConfig.NO_MEM_OPT
     return config
 
 

@@ -9,8 +9,7 @@ from maskrcnn.backbone import valid_cells
 from maskrcnn.config import preset
 from maskrcnn.structures import GroundTruth, Rois, RpnOut, RpnTargets
 
-tfv1 = tf.compat.v1
-tfv1.disable_eager_execution()
+from maskrcnn.tf1 import tfv1
 
 SIZES = np.array([[64, 90], [96, 64], [50, 96]], np.int32)  # unequal, and not all multiples of the strides
 PADDED = (96, 96)

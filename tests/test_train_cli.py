@@ -9,6 +9,7 @@ from click.testing import CliRunner
 
 from maskrcnn import settings as settings_module
 from maskrcnn.__main__ import cli
+from maskrcnn.config import preset
 from maskrcnn.errors import UserError
 from maskrcnn.runfolder import MetricsFile, RunFolder, write_json
 from maskrcnn.settings import Settings, check_function, parse
@@ -87,7 +88,7 @@ def test_another_run_in_the_same_folder_is_refused(tmp_path):
     code, error = check(tmp_path, "--seed", "4", "--set", "lr=0.5")
     assert code == 2
     assert "seed=3 instead of 4" in error
-    assert "lr=0.003 instead of 0.5" in error
+    assert f"lr={preset('tiny').lr} instead of 0.5" in error
 
 
 def test_a_finished_run_is_left_alone(tmp_path):

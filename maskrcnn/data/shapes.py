@@ -19,8 +19,8 @@ from pycocotools import mask as mask_util
 
 from maskrcnn.errors import UserError
 
-VERSION = 2  # of what is drawn: raise it whenever the same parameters draw other images
-CATEGORIES = ("circle", "square", "triangle", "star", "cross", "ring")
+VERSION = 3  # of what is drawn: raise it whenever the same parameters draw other images
+CATEGORIES = ("circle", "square", "triangle", "cross", "ring")
 SIDES = (96, 112, 128)  # possible heights and widths
 DIAMETERS = (16.0, 64.0)  # of the circle around a shape; COCO calls an area below 32^2 small, below 96^2 medium
 OBJECTS = (2, 6)
@@ -185,7 +185,6 @@ OUTLINES = {
     "circle": _spokes([_CIRCLE_RADIUS] * _CIRCLE_CORNERS),
     "square": _spokes([1] * 4),
     "triangle": _spokes([1] * 3),
-    "star": _spokes([1, 0.45] * 5),
     "cross": _cross(0.36),
 }
 

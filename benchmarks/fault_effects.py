@@ -1,0 +1,108 @@
+"""The spread of the baseline over seeds, and what each planted fault costs, by real training; as a markdown table.
+
+    python benchmarks/fault_effects.py --slots 2 --write docs/fault-effects.md
+
+Every run is the trainer command itself, in a folder of its own below runs/fault-effects, so that the script can be
+interrupted and started again: finished runs are read, not repeated.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import click
+import numpy as np
+
+from maskrcnn.errors import UserError
+from maskrcnn.examples import PAIR
+from maskrcnn.faults import FAULTS
+
+METRICS = ("bbox/AP", "bbox/AP_small", "bbox/AP_medium", "segm/AP", "segm/AP_small", "segm/AP_medium")
+
+
+def cases(baseline_seeds, seeds):
+    """(row's name, flags, plants, seed) of every run."""
+    found = [("baseline", (), (), s) for s in range(baseline_seeds)]
+    for fault in FAULTS.values():
+        plant = f"{fault.flag}={fault.name}"
+        found += [(plant, (fault.flag,), (plant,), s) for s in range(seeds)]
+    for plants in ([PAIR[0]], [PAIR[1]], PAIR):
+        flags = tuple(p.partition("=")[0] for p in plants)
+        found += [(" + ".join(p.replace("maskrcnn.examples.", "") for p in plants), flags, tuple(plants), s) for s in range(seeds)]
+    return found
+
+
+def train(case, folder, preset, settings, threads):
+    """Trains one case and returns its result."""
+    name, flags, plants, seed = case
+    out = folder / f"{name.replace(' ', '').replace(':', '.')}-{seed}"
+    argv = [sys.executable, "-m", "maskrcnn", "train", "--flags", ",".join(flags), "--seed", str(seed)]
+    argv += ["--preset", preset, "--out", str(out)]
+    for option, values in (("--plant", plants), ("--set", settings)):
+        for value in values:
+            argv += [option, value]
+    out.mkdir(parents=True, exist_ok=True)
+    with open(out / "log.txt", "a") as log:
+        code = subprocess.run(argv, stderr=log, stdout=log, env={**os.environ, "OMP_NUM_THREADS": str(threads)}).returncode
+    if code:
+        raise UserError(f"{name}, seed {seed}: the run ended with exit code {code}; see {out}/log.txt.")
+    result = json.loads((out / "result.json").read_text())
+    click.echo(f"{name}, seed {seed}: {result['status']} {result['metrics']} {result['img_per_s']} img/s", err=True)
+    return result
+
+
+def table(results):
+    """Markdown lines from [(case, result)]: a row a case, the mean of its seeds and the difference to the baseline."""
+    rows = {}
+    for (name, _, _, seed), result in results:
+        rows.setdefault(name, []).append((seed, result))
+    reference = {m: np.mean([r["metrics"][m] for _, r in rows["baseline"]]) for m in METRICS}
+    yield "| run | seed | " + " | ".join(METRICS) + " | img/s | minutes |"
+    yield "| --- | --- |" + " --- |" * (len(METRICS) + 2)
+    for seed, r in rows["baseline"]:
+        values = " | ".join(f"{r['metrics'][m]:.3f}" for m in METRICS)
+        yield f"| all off | {seed} | {values} | {r['img_per_s']:.1f} | {r['wall'] / 60:.1f} |"
+    values = " | ".join(f"{reference[m]:.3f}" for m in METRICS)
+    yield f"| **mean** | | {values} | | |"
+    spread = {m: np.std([r["metrics"][m] for _, r in rows["baseline"]], ddof=1) for m in METRICS}
+    yield "| **standard deviation** | | " + " | ".join(f"{spread[m]:.3f}" for m in METRICS) + " | | |"
+    yield ""
+    yield "Differences to the baseline's mean, one figure a seed:"
+    yield ""
+    yield "| planted | " + " | ".join(METRICS) + " |"
+    yield "| --- |" + " --- |" * len(METRICS)
+    for name, runs in rows.items():
+        if name == "baseline":
+            continue
+        cells = []
+        for m in METRICS:
+            cells.append(", ".join(f"{r['metrics'][m] - reference[m]:+.3f}" if m in r["metrics"] else r["status"] for _, r in runs))
+        yield f"| {name} | " + " | ".join(cells) + " |"
+
+
+@click.command()
+@click.option("--slots", default=2, show_default=True, help="Runs at once, one thread each.")
+@click.option("--baseline-seeds", default=5, show_default=True)
+@click.option("--seeds", default=2, show_default=True, help="Seeds of every fault.")
+@click.option("--preset", default="shapes", show_default=True)
+@click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="As for the trainer.")
+@click.option("--only", default="", help="Only rows whose name holds this text (and the baseline).")
+@click.option("--folder", default="runs/fault-effects", show_default=True, type=click.Path(path_type=Path))
+@click.option("--write", type=click.Path(path_type=Path), help="Put the table into this file, below its line of dashes.")
+def main(slots, baseline_seeds, seeds, preset, settings, only, folder, write):
+    """Measure the baseline's spread and the effect of each fault."""
+    wanted = [c for c in cases(baseline_seeds, seeds) if c[0] == "baseline" or only in c[0]]
+    with ThreadPoolExecutor(slots) as pool:
+        results = list(zip(wanted, pool.map(lambda c: train(c, folder, preset, settings, 1), wanted)))
+    text = "\n".join(table(results)) + "\n"
+    click.echo(text)
+    if write:
+        head = write.read_text().partition("<!-- measured -->")[0] if write.exists() else ""
+        write.write_text(f"{head}<!-- measured -->\n\n{text}")
+
+
+if __name__ == "__main__":
+    main()
