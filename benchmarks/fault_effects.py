@@ -31,7 +31,10 @@ def cases(baseline_seeds, seeds):
         found += [(plant, (fault.flag,), (plant,), s) for s in range(seeds)]
     for plants in ([PAIR[0]], [PAIR[1]], PAIR):
         flags = tuple(p.partition("=")[0] for p in plants)
-        found += [(" + ".join(p.replace("maskrcnn.examples.", "") for p in plants), flags, tuple(plants), s) for s in range(seeds)]
+        found += [
+            (" + ".join(p.replace("maskrcnn.examples.", "") for p in plants), flags, tuple(plants), s)
+            for s in range(seeds)
+        ]
     return found
 
 
@@ -46,7 +49,9 @@ def train(case, folder, preset, settings, threads):
             argv += [option, value]
     out.mkdir(parents=True, exist_ok=True)
     with open(out / "log.txt", "a") as log:
-        code = subprocess.run(argv, stderr=log, stdout=log, env={**os.environ, "OMP_NUM_THREADS": str(threads)}).returncode
+        code = subprocess.run(
+            argv, stderr=log, stdout=log, env={**os.environ, "OMP_NUM_THREADS": str(threads)}
+        ).returncode
     if code:
         raise UserError(f"{name}, seed {seed}: the run ended with exit code {code}; see {out}/log.txt.")
     result = json.loads((out / "result.json").read_text())
@@ -79,7 +84,11 @@ def table(results):
             continue
         cells = []
         for m in METRICS:
-            cells.append(", ".join(f"{r['metrics'][m] - reference[m]:+.3f}" if m in r["metrics"] else r["status"] for _, r in runs))
+            cells.append(
+                ", ".join(
+                    f"{r['metrics'][m] - reference[m]:+.3f}" if m in r["metrics"] else r["status"] for _, r in runs
+                )
+            )
         yield f"| {name} | " + " | ".join(cells) + " |"
 
 
@@ -91,7 +100,9 @@ def table(results):
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="As for the trainer.")
 @click.option("--only", default="", help="Only rows whose name holds this text (and the baseline).")
 @click.option("--folder", default="runs/fault-effects", show_default=True, type=click.Path(path_type=Path))
-@click.option("--write", type=click.Path(path_type=Path), help="Put the table into this file, below its line of dashes.")
+@click.option(
+    "--write", type=click.Path(path_type=Path), help="Put the table into this file, below its line of dashes."
+)
 def main(slots, baseline_seeds, seeds, preset, settings, only, folder, write):
     """Measure the baseline's spread and the effect of each fault."""
     wanted = [c for c in cases(baseline_seeds, seeds) if c[0] == "baseline" or only in c[0]]

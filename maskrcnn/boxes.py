@@ -6,7 +6,9 @@ import tensorflow as tf
 
 from maskrcnn.anchors import cell_anchors
 
-MAX_LOG_RATIO = math.log(1000.0 / 16)  # a decoded box is at most this factor larger than its anchor, so exp cannot overflow
+MAX_LOG_RATIO = math.log(
+    1000.0 / 16
+)  # a decoded box is at most this factor larger than its anchor, so exp cannot overflow
 
 
 def area(boxes):

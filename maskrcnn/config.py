@@ -149,5 +149,7 @@ def validated(config):
         raise UserError(f"strides={_show(config.strides)}: must be 4,8,16,32 or 4,8,16,32,64.")
     channels = (config.width, config.fpn_channels, config.mask_channels)
     if config.norm == "gn" and any(c % config.gn_groups for c in channels[:2]):
-        raise UserError(f"gn_groups={config.gn_groups}: must divide width and fpn_channels ({channels[0]}, {channels[1]}).")
+        raise UserError(
+            f"gn_groups={config.gn_groups}: must divide width and fpn_channels ({channels[0]}, {channels[1]})."
+        )
     return config

@@ -7,7 +7,7 @@ from maskrcnn.pieces import PIECES, parse_flag
 
 
 class Fault(NamedTuple):
-    """A way in which a batched piece was once wrong. `effect` is what was recorded when it happened, in points of AP."""
+    """A way in which a batched piece was once wrong. `effect` is what was recorded then, in points of AP."""
 
     flag: str
     name: str
@@ -25,15 +25,32 @@ FAULTS = {
     for f in (
         Fault("DATA_PIPELINE", "no_flip", "horizontal flips are lost", ""),
         Fault("DATA_PIPELINE", "fixed_batches", "the order of the first epoch is repeated for the whole run", ""),
-        Fault("RPN_LOSS", "reshape_for_transpose", "deltas are turned to channel-first by a reshape", "bbox -4 to -5, segm -2 to -3"),
+        Fault(
+            "RPN_LOSS",
+            "reshape_for_transpose",
+            "deltas are turned to channel-first by a reshape",
+            "bbox -4 to -5, segm -2 to -3",
+        ),
         Fault("RPN_LOSS", "sum_over_batch", "losses are summed over images, not averaged", ""),
         Fault("GENERATE_PROPOSALS", "no_joint_topk", "no choice of the best across levels", "small -0.5"),
         Fault("GENERATE_PROPOSALS", "topk_over_batch", "the best across levels are chosen over the whole batch", ""),
         Fault("GENERATE_PROPOSALS", "wrong_permutation", "deltas are permuted by [0,3,1,2]", ""),
-        Fault("SAMPLE_TARGETS", "no_shuffle", "the first boxes are taken instead of random ones", "bbox small -2, medium -1"),
+        Fault(
+            "SAMPLE_TARGETS",
+            "no_shuffle",
+            "the first boxes are taken instead of random ones",
+            "bbox small -2, medium -1",
+        ),
         Fault("ROI_ALIGN_BOX", "half_pixel", "boxes lack the half-cell correction, in training and evaluation", "none"),
-        Fault("FAST_RCNN_LOSSES", "fg_index_mixup", "foreground places of the batch are applied to one image's rows", ""),
-        Fault("ROI_ALIGN_MASK", "half_pixel_train", "boxes lack the half-cell correction, in training only", "segm -3 to -8"),
+        Fault(
+            "FAST_RCNN_LOSSES", "fg_index_mixup", "foreground places of the batch are applied to one image's rows", ""
+        ),
+        Fault(
+            "ROI_ALIGN_MASK",
+            "half_pixel_train",
+            "boxes lack the half-cell correction, in training only",
+            "segm -3 to -8",
+        ),
         Fault("CROP_AND_RESIZE_MASK", "keep_padding", "padding is not stripped before masks are looked up", ""),
     )
 }
@@ -50,7 +67,9 @@ def parse_plant(text):
     if (flag, what) not in FAULTS:
         known = [f.name for f in FAULTS.values() if f.flag == flag]
         if not known:
-            raise UserError(f"--plant {text}: {flag} has no named fault; plant a function of your own, as {flag}=package.module:function.")
+            raise UserError(
+                f"--plant {text}: {flag} has no named fault; plant your own, as {flag}=package.module:function."
+            )
         raise unknown(f"fault of {flag}", what, known)
     return flag, FAULTS[flag, what].target
 

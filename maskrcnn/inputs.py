@@ -1,4 +1,4 @@
-"""What the data pipeline hands to the graph: one list of arrays a step, and its reading as structures. Free of TensorFlow."""
+"""What the data pipeline hands to the graph: a list of arrays a step, read as structures. Free of TensorFlow."""
 
 from typing import NamedTuple
 

@@ -43,7 +43,7 @@ def size(rois):
 
 
 def gather_ground_truth(values, rois):
-    """The row of values [B,G,...] that every foreground RoI is matched to: [R,...]; row 0 of its image for background."""
+    """The row of values [B,G,...] that every RoI is matched to: [R,...]; row 0 of its image for background."""
     index = tf.stack([image_index(rois), tf.maximum(rois.gt_index, 0)], axis=1)
     return tf.gather_nd(values, index)
 

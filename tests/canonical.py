@@ -8,7 +8,6 @@ import tensorflow as tf
 from maskrcnn.backbone import valid_cells
 from maskrcnn.config import preset
 from maskrcnn.structures import GroundTruth, Rois, RpnOut, RpnTargets
-
 from maskrcnn.tf1 import tfv1
 
 SIZES = np.array([[64, 90], [96, 64], [50, 96]], np.int32)  # unequal, and not all multiples of the strides
@@ -127,7 +126,10 @@ def run(piece, inputs, *args, **keywords):
         total = tf.add_n([tf.reduce_sum(t * tf.cos(_places(t))) for t in floats])
         sources = [t for t in tf.nest.flatten(tensors) if t is not None and t.dtype == tf.float32]
         sources += tfv1.trainable_variables()
-        gradients = [tf.zeros_like(s) if g is None else tf.convert_to_tensor(g) for s, g in zip(sources, tfv1.gradients(total, sources))]
+        gradients = [
+            tf.zeros_like(s) if g is None else tf.convert_to_tensor(g)
+            for s, g in zip(sources, tfv1.gradients(total, sources))
+        ]
         with tfv1.Session() as session:
             session.run(tfv1.global_variables_initializer())
             fetched = session.run([v for v in tf.nest.flatten(value) if v is not None] + gradients)

@@ -92,10 +92,10 @@ def test_what_is_drawn(folder):
     counts = [len(r.labels) for r in train.records]
     assert min(counts) >= 2 and max(counts) == 6
     extents = np.concatenate([(r.boxes[:, 2:] - r.boxes[:, :2]).max(1) for r in train.records])
-    assert extents.min() > 5 and extents.max() <= 64
+    assert extents.min() > 5 and extents.max() < 64.05  # written to a hundredth of a pixel
     small = np.concatenate([r.areas for r in train.records]) < 32**2
     assert 0.5 < small.mean() < 0.85
-    assert set(np.concatenate([r.labels for r in train.records])) == set(range(1, 7))
+    assert set(np.concatenate([r.labels for r in train.records])) == set(range(1, 6))
 
 
 def test_both_forms_of_segmentation_occur_and_overlap_is_the_exception(folder):
@@ -128,7 +128,7 @@ def test_polygon_mask_and_picture_agree_far_below_a_pixel():
     rng = np.random.default_rng(3)
     offsets, growths = [], []
     for index in range(500):
-        shape = shapes._random_shape(rng, 1 + index % 5, 128, 128)  # all but the ring
+        shape = shapes._random_shape(rng, 1 + index % 4, 128, 128)  # all but the ring
         coverage = np.zeros((128, 128))
         coverage[shape.window] = np.clip(0.5 - shape.distance, 0, 1)
         mask = np.zeros((128, 128))
@@ -154,7 +154,7 @@ def test_objects_stand_out_from_what_is_around_them():
 
     contrasts = []
     for index in range(40):
-        pixels, annotations = shapes.scene(np.random.default_rng([0, 0, index]), 1 + index % 6)
+        pixels, annotations = shapes.scene(np.random.default_rng([0, 0, index]), 1 + index % 5)
         for a in annotations:
             mask = mask_util.decode(coco.rle(a["segmentation"], *pixels.shape[:2]))
             ring = cv2.dilate(mask, np.ones((5, 5), np.uint8)) & ~cv2.dilate(mask, np.ones((3, 3), np.uint8))
@@ -167,4 +167,4 @@ def test_objects_stand_out_from_what_is_around_them():
 def test_few_images_have_every_category(tmp_path):
     for seed in range(5):
         train, val = coco.check(shapes.ensure(tmp_path, 6, 6, seed))
-        assert all(len({label for r in d.records for label in r.labels}) == 6 for d in (train, val))
+        assert all(len({label for r in d.records for label in r.labels}) == 5 for d in (train, val))

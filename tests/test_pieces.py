@@ -136,7 +136,7 @@ def test_every_candidate_is_drawn_equally_often(batched):
     args, _ = arguments("SAMPLE_TARGETS", inputs)
     proposals, truth = args
     seen, drawn_bg, runs = {}, np.zeros(3), 150
-    for _, (boxes, counts, labels, _) in zip(range(runs), sample_many(piece, inputs, args, runs)):
+    for _, (boxes, _, labels, _) in zip(range(runs), sample_many(piece, inputs, args, runs)):
         for row, label in zip(boxes, labels):
             if label == 0:
                 seen[tuple(row)] = seen.get(tuple(row), 0) + 1

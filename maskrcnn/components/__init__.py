@@ -28,6 +28,8 @@ def load(target):
     try:
         return getattr(importlib.import_module(module), name)
     except ImportError as e:
-        raise UserError(f"--plant {target}: cannot import {module} ({e}); is it in this folder or on PYTHONPATH?") from e
+        raise UserError(
+            f"--plant {target}: cannot import {module} ({e}); is it in this folder or on PYTHONPATH?"
+        ) from e
     except AttributeError:
         raise UserError(f"--plant {target}: {module} has no function '{name}'.") from None

@@ -8,11 +8,11 @@ config.proposals_per_level highest scores, decoded against their anchors, clippe
 
 import tensorflow as tf
 
+from maskrcnn.backbone import valid_cells
 from maskrcnn.boxes import clip, decode, level_anchors
 from maskrcnn.components.per_image import per_image
 from maskrcnn.rois import from_padded, valid_rows
-from maskrcnn.backbone import valid_cells
-from maskrcnn.structures import RpnOut, Rois
+from maskrcnn.structures import Rois, RpnOut
 
 NO_SCORE = -1e9  # below every logit: the score of an anchor that must not be chosen
 

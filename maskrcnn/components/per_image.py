@@ -4,7 +4,7 @@ import functools
 
 import tensorflow as tf
 
-from maskrcnn.structures import BoxOutputs, GroundTruth, RpnOut, Rois, RpnTargets
+from maskrcnn.structures import BoxOutputs, GroundTruth, Rois, RpnOut, RpnTargets
 
 
 def per_image(fn):
@@ -43,9 +43,7 @@ def _split(arg, batch, hw, counts, config):
     if isinstance(arg, GroundTruth):
         return [_own_objects(arg, i, hw) for i in range(batch)]
     if isinstance(arg, tuple):  # a pyramid: one entry a level
-        return [
-            tuple(_strip(level, i, hw, stride) for level, stride in zip(arg, config.strides)) for i in range(batch)
-        ]
+        return [tuple(_strip(level, i, hw, stride) for level, stride in zip(arg, config.strides)) for i in range(batch)]
     return _rows(arg, batch, counts)
 
 
