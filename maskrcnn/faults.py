@@ -67,9 +67,7 @@ def parse_plant(text):
     if (flag, what) not in FAULTS:
         known = [f.name for f in FAULTS.values() if f.flag == flag]
         if not known:
-            raise UserError(
-                f"--plant {text}: {flag} has no named fault; plant your own, as {flag}=package.module:function."
-            )
+            raise UserError(f"--plant {text}: {flag} has no named fault; plant {flag}=package.module:function.")
         raise unknown(f"fault of {flag}", what, known)
     return flag, FAULTS[flag, what].target
 

@@ -5,8 +5,9 @@
         --plant MASK_LOSS=maskrcnn.examples.truncated_masks:integer_targets
 
 `soft_targets` hands on the coverage of each cell, 0 to 1, where the standard piece rounds it to 0 or 1;
-cross-entropy takes either. `integer_targets` casts its targets to integers, as many a mask loss does, which is exact for 0 and 1. Only
-with both on does the cast cut every partly covered cell down to 0, and the model learns masks that are too small.
+cross-entropy takes either. `integer_targets` casts its targets to integers, as many a mask loss does, which is exact
+for 0 and 1. Only with both on does the cast cut every partly covered cell down to 0, and the model learns masks that
+are too small.
 
 A function of one's own has the signature of the batched form it stands in for, and takes all images at once: see the
 docstring of that piece in maskrcnn/components for the shapes.
