@@ -21,9 +21,9 @@ class Config:
 
     # schedule
     batch: int = 2  # images a step, on one rank
-    steps: int = 1600
+    steps: int = 1000
     warmup: int = 100
-    lr: float = 1e-3  # peak; warms up linearly, then falls to zero by a cosine
+    lr: float = 1.5e-3  # peak; warms up linearly, then falls to zero by a cosine
     optimizer: str = "adam"  # or "momentum"
     weight_decay: float = 1e-4
     clip_norm: float = 5.0  # of the global gradient; 0 is off
@@ -33,10 +33,10 @@ class Config:
 
     # backbone
     blocks: tuple = (1, 1, 1, 1)  # bottleneck blocks of the four ResNet stages
-    width: int = 32  # channels of the stem; 64 in the published ResNets
+    width: int = 24  # channels of the stem; 64 in the published ResNets
     norm: str = "gn"  # or "frozen_bn"
     gn_groups: int = 8
-    fpn_channels: int = 64
+    fpn_channels: int = 48
     strides: tuple = (4, 8, 16, 32)  # of the FPN levels; a fifth, 64, is a subsampling of the fourth
     pretrained: str = ""
 

@@ -19,7 +19,7 @@ from pycocotools import mask as mask_util
 
 from maskrcnn.errors import UserError
 
-VERSION = 3  # of what is drawn: raise it whenever the same parameters draw other images
+VERSION = 4  # of what is drawn: raise it whenever the same parameters draw other images
 CATEGORIES = ("circle", "square", "triangle", "cross", "ring")
 SIDES = (96, 112, 128)  # possible heights and widths
 DIAMETERS = (16.0, 64.0)  # of the circle around a shape; COCO calls an area below 32^2 small, below 96^2 medium
@@ -28,6 +28,8 @@ OVERLAPPING = 0.4  # the part of the images whose shapes may cover one another
 MIN_VISIBLE = 0.4  # the smallest part of a shape that others may leave visible
 ATTEMPTS = 20  # placements tried in one image for more shapes than the fewest
 RING_HOLE = 0.5  # inner over outer radius
+BACKGROUND = (15, 85)  # grey levels of each colour channel: dark behind bright makes outlines quick to learn
+FOREGROUND = (110, 250)
 NOISE = 6.0  # standard deviation, in grey levels
 STREAMS = {"train": 0, "val": 1}  # independent random streams: the val images never depend on the train images
 
@@ -111,7 +113,7 @@ def scene(rng, first_label):
     shapes, visible = _arrange(rng, height, width, first_label)
 
     # A 4x4 grid of colours, blown up: gradients in every direction. Each shape's colour is far from the earlier ones.
-    grid = rng.uniform(50, 205, 3) + rng.normal(0, 14, (4, 4, 3))
+    grid = rng.uniform(*BACKGROUND, 3) + rng.normal(0, 14, (4, 4, 3))
     pixels = cv2.resize(grid.astype(np.float32), (width, height), interpolation=cv2.INTER_CUBIC)
     colours = [grid.mean((0, 1))]
     for shape in shapes:
@@ -204,7 +206,7 @@ def _polygon_distance(x, y, corners):
 
 def _distinct_colour(rng, others):
     """Of a few random colours, the one whose nearest among `others` is farthest."""
-    candidates = rng.uniform(10, 245, (24, 3))
+    candidates = rng.uniform(*FOREGROUND, (24, 3))
     nearest = np.linalg.norm(candidates[:, None] - np.array(others), axis=-1).min(1)
     return candidates[nearest.argmax()]
 
