@@ -180,13 +180,14 @@ def resume(name, slots, max_runs, runs_dir):
 def status(name, watch, as_json, runs_dir):
     """How a campaign stands; by default the most recent one."""
     from bisect_cli import store
+    from bisect_cli.report.summary import of_folder
 
     folder = store.find(runs_dir, name)
     if as_json:
         import json
 
         while True:
-            told = _summary(folder)
+            told = of_folder(folder)
             click.echo(json.dumps(told, indent=None if watch else 2))
             if not watch or told["state"] != "running":
                 return
@@ -198,14 +199,14 @@ def status(name, watch, as_json, runs_dir):
 
         with Live(console=_console(), auto_refresh=False) as live:
             while True:
-                told = _summary(folder)
+                told = of_folder(folder)
                 live.update(render(told), refresh=True)
                 if told["state"] != "running":
                     return
                 time.sleep(WATCH_SECONDS)
     shown = None
     while True:
-        told = _summary(folder)
+        told = of_folder(folder)
         if told["trials"] != shown:
             _show(told)
         shown = told["trials"]
@@ -219,11 +220,11 @@ def status(name, watch, as_json, runs_dir):
 def list_(runs_dir):
     """All campaigns, the most recently active first."""
     from bisect_cli import store
-    from bisect_cli.report.summary import verdict_words
+    from bisect_cli.report.summary import of_folder, verdict_words
 
     rows = []
     for name in store.names(runs_dir):
-        told = _summary(runs_dir / name)
+        told = of_folder(runs_dir / name)
         if told:
             rows.append((name, told["state"], str(len(told["trials"])), ", ".join(told["flags"]), verdict_words(told)))
     if not rows:
@@ -400,16 +401,6 @@ def _duration(seconds):
         if seconds < 6000
         else f"{seconds / 3600:.1f} h"
     )
-
-
-def _summary(folder):
-    """The summary of a campaign, None if its log holds no settings."""
-    from bisect_cli import store
-    from bisect_cli.analysis import analyse
-    from bisect_cli.report.summary import summarize
-
-    state, notes = store.load(folder)
-    return summarize(folder, state, analyse(state), notes) if state.settings else None
 
 
 def _show(told):

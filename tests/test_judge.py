@@ -71,7 +71,7 @@ def test_a_stray_baseline_seed_does_not_hide_a_fault():
 
 
 def test_agreeing_baseline_seeds_do_not_make_noise_zero():
-    assert judging.noise([0.7, 0.7, 0.7]) > 0.015
+    assert judging.noise([0.7, 0.7, 0.7]) > 0.8 * judging.NOISE
     assert judge([0.7, 0.7, 0.7], [0.68]).call != BROKEN
 
 

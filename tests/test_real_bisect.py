@@ -24,7 +24,9 @@ def test_a_diverging_piece_is_named(tmp_path):
     (tmp_path / "own_piece.py").write_text(PIECE)
 
     def cli(*words):
-        return subprocess.run([sys.executable, "-m", "bisect_cli", *words], cwd=tmp_path, capture_output=True, text=True)
+        return subprocess.run(
+            [sys.executable, "-m", "bisect_cli", *words], cwd=tmp_path, capture_output=True, text=True
+        )
 
     plant = "MASK_LOSS=own_piece:log_of_zero"
     words = ["--flags", "CROP_AND_RESIZE_MASK,BATCH_MASK_LOSS", "--plant", plant, "--preset", "tiny", "--seeds", "2"]

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from bisect_cli import flags as sets
 from bisect_cli import lease, store, trainer
+from bisect_cli.analysis import analyse
 from bisect_cli.campaign import CRASHED, metric_key
 
 VERSION = 1
@@ -27,6 +28,12 @@ def live_state(folder, state):
     if held and held.alive is not False:
         return "running"
     return "interrupted" if state.state == "open" or state.settings else "new"
+
+
+def of_folder(folder):
+    """The summary of the campaign in `folder` as its files tell it now, None if its log holds no settings."""
+    state, notes = store.load(folder)
+    return summarize(folder, state, analyse(state), notes) if state.settings else None
 
 
 def summarize(folder, state, analysis, notes=()):

@@ -1,0 +1,15 @@
+"""Draws a campaign's status table as a picture, docs/result-table.svg: python scripts/result_table.py runs/demo"""
+
+import io
+import sys
+from pathlib import Path
+
+from rich.console import Console
+
+from bisect_cli.report.summary import of_folder
+from bisect_cli.report.table import render
+
+if __name__ == "__main__":
+    console = Console(record=True, width=120, file=io.StringIO(), highlight=False)
+    console.print(render(of_folder(Path(sys.argv[1]))))
+    console.save_svg("docs/result-table.svg", title="maskrcnn-bisect status")
