@@ -99,11 +99,11 @@ def test_status_off_a_terminal_is_plain_lines(finished):
 def test_the_table_fits_120_columns(finished):
     from rich.console import Console
 
-    from bisect_cli.cli import _summary
+    from bisect_cli.report.summary import of_folder
     from bisect_cli.report.table import render
 
     console = Console(width=120, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
-    console.print(render(_summary(finished.runs / "done")))
+    console.print(render(of_folder(finished.runs / "done")))
     text = console.export_text()
     assert "└ ROI_ALIGN_MASK" in text and "✗ broken" in text and "✓ fine" in text
     assert "…" not in text and max(map(len, text.splitlines())) <= 120
