@@ -127,6 +127,7 @@ def start(trainer_command, flag_text, metrics, data, name, seeds, batch, slots, 
     from bisect_cli import flags as sets
     from bisect_cli import store, trainer
     from bisect_cli.campaign import Settings, check_name, parse_metric
+    from maskrcnn.pieces import parse_flag
 
     slots = _slots(slots)
     _positive("--seeds", seeds, "a baseline needs a run")
@@ -152,6 +153,10 @@ def start(trainer_command, flag_text, metrics, data, name, seeds, batch, slots, 
         existing = store.load(runs_dir / name)[0].settings
         _same(existing, settings, runs_dir / name)
     trainer.check(settings, runs_dir.resolve() / (name or "check") / "out")
+    for plant in settings.plants:
+        flag = parse_flag(plant.partition("=")[0])
+        if flag not in settings.flags:
+            click.echo(f"note: --plant {plant} will do nothing: {flag} is not among --flags.", err=True)
     if dry_run:
         return _dry_run(settings, slots, max_runs, runs_dir)
     folder = store.create(runs_dir, name)

@@ -116,7 +116,7 @@ def check_python():
 
 def check_tensorflow():
     version = next(filter(None, map(_installed, TENSORFLOW_PACKAGES)), None)
-    remedy = f"install it with: pip install 'tensorflow-cpu=={TENSORFLOW}.*'"
+    remedy = f"install it with: pip install 'tensorflow=={TENSORFLOW}.*'"
     if version is None:
         raise UserError(f"TensorFlow is not installed: {remedy}")
     if not version.startswith(TENSORFLOW + "."):
