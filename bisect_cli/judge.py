@@ -3,7 +3,8 @@
 The argument. Runs of the same flags differ by their seed: y ~ Normal(mu, sigma^2). The baseline's replicates tell mu
 and sigma. A set is
   fine     if its runs are drawn from that same distribution,
-  broken   if they are drawn from it shifted down by a drop d > 0, the same d for all runs of the set.
+  broken   if they are drawn from it shifted down by a drop d > 0: with even odds the same d for all runs of the set, or
+           one of its own for each, as real faults do that leave more to chance than the baseline does.
 Neither mu, sigma nor d is known, so each is averaged out, exactly where there is a closed form:
   mu       flat over [0, 1], where a metric lives;
   sigma^2  inverse gamma, worth NOISE_WEIGHT runs of standard deviation NOISE. With mu this is the normal-inverse-gamma
@@ -104,6 +105,14 @@ def _drop_evidence(anchor, values):
     """Log marginal likelihood ratio, broken to fine, of the finished runs."""
     if not values:
         return 0.0
+    nothing, _ = _log_likelihoods(anchor, [])
+    fine, one_drop = _log_likelihoods(anchor, values)
+    own_drops = nothing + sum(_log_likelihoods(anchor, [value])[1] - nothing for value in values)
+    return _log_sum([one_drop, own_drops]) - math.log(2) - fine
+
+
+def _log_likelihoods(anchor, values):
+    """Log marginal likelihoods of all the runs together: if the values are fine, and if all dropped by the same."""
     fine, broken = [], []
     for kept_anchor, strays in _without_strays(anchor, MOST_STRAYS):
         drops = _drops(kept_anchor or anchor)
@@ -116,7 +125,7 @@ def _drop_evidence(anchor, values):
                 continue
             shifted = [_log_marginal(kept_anchor + [value + drop for value in kept]) for drop in drops]
             broken.append(weight + _log_sum(shifted) - math.log(len(drops)))
-    return _log_sum(broken) - _log_sum(fine)
+    return _log_sum(fine), _log_sum(broken)
 
 
 def _divergence_evidence(reference_runs, reference_finished, diverged, finished):
