@@ -10,6 +10,7 @@ import time
 import numpy as np
 import pytest
 
+from maskrcnn.data.shapes import CATEGORIES
 from maskrcnn.pieces import PIECES
 
 pytestmark = pytest.mark.slow
@@ -62,7 +63,7 @@ def test_files_of_a_finished_run(finished):
     assert set(result["flags"]) == set(PIECES)
     assert {f"{kind}/{s}" for kind in ("bbox", "segm") for s in SCORES} <= set(result["metrics"])
     assert result["img_per_s"] > 0
-    assert result["config"]["classes"] == 6
+    assert result["config"]["classes"] == len(CATEGORIES)
     assert result["hardware"]["threads"] == 1
     losses = [x for x in lines(finished) if "total_loss" in x]
     assert [x["step"] for x in losses] == list(range(10, 121, 10))
