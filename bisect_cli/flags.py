@@ -75,11 +75,6 @@ def parse(text):
     return ordered(found)
 
 
-def blocks_of(flag):
-    """The names of the blocks of layers 2 and 3 that hold this flag."""
-    return tuple(block.name for block in BLOCKS.values() if block.layer in (2, 3) and flag in block.flags)
-
-
 def splits(flags):
     """Every way to cut a set into two runs of neighbours, best first.
 

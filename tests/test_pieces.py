@@ -110,7 +110,6 @@ def test_sampled_rois_are_matched_and_ordered(batched):
     (boxes, counts, labels, index), _ = run(piece, inputs, *args, seed=np.array([1, 2], np.int32))
     assert counts.sum() == len(boxes)
     assert (boxes[:, 0] == np.repeat(np.arange(3), counts)).all()
-    assert (counts == np.minimum(proposals.counts + truth.counts, 16)).all() or (counts <= 16).all()
     for i in range(3):
         own = boxes[:, 0] == i
         fg = labels[own] > 0
@@ -127,6 +126,11 @@ def test_sampled_rois_are_matched_and_ordered(batched):
         pool = np.concatenate([proposals.boxes[proposals.boxes[:, 0] == i][:, 1:], truth.boxes[i, : truth.counts[i]]])
         drawn = {tuple(b) for b in boxes[own][:, 1:]}
         assert drawn <= {tuple(b) for b in pool} and len(drawn) == own.sum()  # without replacement
+        candidates = (
+            iou(pool, truth.boxes[i, : truth.counts[i]]).max(axis=1, initial=0) >= inputs.config.roi_fg_iou
+        ).sum()
+        n_fg = min(candidates, int(16 * inputs.config.roi_fg_fraction))
+        assert (fg.sum(), counts[i]) == (n_fg, n_fg + min(len(pool) - candidates, 16 - n_fg))
 
 
 @pytest.mark.parametrize("batched", [False, True])

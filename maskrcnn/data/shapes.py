@@ -94,7 +94,7 @@ def _write_split(folder, split, count, seed):
 
 
 class _Shape(NamedTuple):
-    """A placed shape: label 1..6, signed distance [h,w] in pixels at the pixel centres of its window (two slices of
+    """A placed shape: label 1..5, signed distance [h,w] in pixels at the pixel centres of its window (two slices of
     the image), those centres x [w] and y [h,1] from the shape's centre in radii, and the corners [k,2] of its outline
     in the image (None for a ring, which has a hole)."""
 
