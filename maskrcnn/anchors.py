@@ -29,14 +29,19 @@ def extents(hw, stride):
 
 def overlap(a, b):
     """Intersection of boxes a [...,N,4] with b [...,M,4], in square pixels: [...,N,M]."""
-    top_left = np.maximum(a[..., :, None, :2], b[..., None, :, :2])
-    bottom_right = np.minimum(a[..., :, None, 2:], b[..., None, :, 2:])
-    return np.prod(np.maximum(bottom_right - top_left, 0), axis=-1)
+
+    def along(low, high):  # one axis at a time: numpy is slow over a last axis of two
+        common = np.minimum(a[..., :, None, high], b[..., None, :, high])
+        common -= np.maximum(a[..., :, None, low], b[..., None, :, low])
+        return np.maximum(common, 0, out=common)
+
+    return along(0, 2) * along(1, 3)
 
 
 def area(boxes):
     """Areas of boxes [...,4] in square pixels."""
-    return np.prod(np.maximum(boxes[..., 2:] - boxes[..., :2], 0), axis=-1)
+    width, height = boxes[..., 2] - boxes[..., 0], boxes[..., 3] - boxes[..., 1]
+    return np.maximum(width, 0) * np.maximum(height, 0)
 
 
 def encode(boxes, anchors):

@@ -1,4 +1,4 @@
-"""The optimizer: learning rate schedule, gradient clipping, weight decay."""
+"""The optimizer: learning rate schedule, gradient clipping, weight decay, loss scaling."""
 
 import math
 
@@ -11,15 +11,27 @@ tfv1 = tf.compat.v1
 
 def learning_rate(config, step):
     """The rate of the step after `step` finished ones (scalar int32): linear up over `warmup` steps to `lr`, then down
-    a half cosine that reaches zero after `steps` (Loshchilov and Hutter 2017)."""
+    a half cosine that reaches zero after `steps` (Loshchilov and Hutter 2017), or a tenth from each of `decay_at` on.
+    """
+    decays = [round(part * config.steps) for part in config.decay_at]
+    steps = 0.1 ** tf.cast(tf.math.count_nonzero(step >= tf.constant(decays)), tf.float32)
     step = tf.cast(step, tf.float32)
     rise = (step + 1) / max(config.warmup, 1)
     fall = (step - config.warmup) / max(config.steps - config.warmup, 1)
     cosine = 0.5 * (1 + tf.cos(math.pi * tf.clip_by_value(fall, 0.0, 1.0)))
-    return config.lr * tf.where(step < config.warmup, rise, cosine)
+    return config.lr * tf.where(step < config.warmup, rise, cosine if config.schedule == "cosine" else steps)
 
 
 def build(config, rate):
+    """The optimizer of `_build`; with config.mixed_precision also a rewrite of the graph to 16 bits where a GPU gains
+    by it, and a loss scale as large as the gradients allow: a step in which they overflow is left out."""
+    optimizer = _build(config, rate)
+    if config.mixed_precision:
+        return tfv1.mixed_precision.enable_mixed_precision_graph_rewrite(optimizer)
+    return optimizer
+
+
+def _build(config, rate):
     """A TF1 Optimizer that clips, decays and applies. `rate` is the scalar learning rate.
 
     Weight decay is never part of the loss, so that the reported loss is the model's alone. With momentum it is added

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Optional
 
 from maskrcnn import faults
-from maskrcnn.config import Config, override, preset, validated
+from maskrcnn import weights as weights_file
+from maskrcnn.config import Config, for_ranks, override, preset, validated
 from maskrcnn.data import coco, shapes
 from maskrcnn.errors import UserError
 from maskrcnn.pieces import parse_flags
@@ -63,10 +64,29 @@ class Settings:
         return args
 
     def differences(self, other):
-        """How `other` differs, as texts such as "seed=3 instead of 4"."""
+        """How `other` is a different run, as texts such as "seed=3 instead of 4".
+
+        Another number of ranks can go on with a run, and with another batch if that leaves the images of a step.
+        """
         mine, theirs = self.to_json(), other.to_json()
         mine, theirs = ({**v.pop("config"), **v} for v in (mine, theirs))
-        return [f"{key}={_show(mine[key])} instead of {_show(theirs[key])}" for key in mine if mine[key] != theirs[key]]
+        free = {"np", "batch"} if self.step_images == other.step_images else {"np"}
+        differing = [key for key in mine if mine[key] != theirs[key] and key not in free]
+        return [f"{key}={_show(mine[key])} instead of {_show(theirs[key])}" for key in differing]
+
+    @property
+    def step_images(self):
+        """Images a step, on all ranks."""
+        return self.np * self.config.batch
+
+    def change_of_ranks(self, other):
+        """What it means that `other`, of another number of ranks, goes on with this run: one line."""
+        before, after = self.step_images, other.step_images
+        line = f"ranks: {other.np} from here on instead of {self.np}"
+        if before == after:
+            return f"{line}; a step still sees {after} images."
+        line += f"; a step sees {after} images instead of {before}, learning rate and number of steps stay as they are"
+        return f"{line} (--batch {before // other.np} would keep {before})." if before % other.np == 0 else f"{line}."
 
 
 def _plain(config):
@@ -77,18 +97,20 @@ def _show(value):
     return ",".join(map(str, value)) or "none" if isinstance(value, list) else str(value)
 
 
-def parse(flags="", seed=0, preset_name="shapes", plant=(), data=None, batch=None, ranks=1, changes=()):
+def parse(flags="", seed=0, preset_name="shapes", plant=(), data=None, batch=None, ranks=1, changes=(), weights=None):
     """The Settings that these command-line values ask for. Raises UserError where one of them is wrong."""
     config = override(preset(preset_name), changes)
     if batch is not None:
         config = validated(dataclasses.replace(config, batch=batch))
+    if weights is not None:
+        config = dataclasses.replace(config, weights=str(Path(weights).absolute()))
     if ranks < 1:
         raise UserError(f"--np {ranks}: the number of ranks must be at least 1.")
     if not 0 <= seed < 2**31:
         raise UserError(f"--seed {seed}: must be a whole number from 0 to {2**31 - 1}.")
     faults.parse_plants(plant)
     data = None if data is None else str(Path(data).absolute())
-    return Settings(parse_flags(flags), seed, preset_name, tuple(plant), data, ranks, config)
+    return Settings(parse_flags(flags), seed, preset_name, tuple(plant), data, ranks, for_ranks(config, ranks))
 
 
 def check(settings, out):
@@ -100,8 +122,12 @@ def check(settings, out):
     check_writable(out)
     for text in settings.plant:
         check_function(text, faults.parse_plant(text)[1])
-    if settings.config.pretrained and not Path(settings.config.pretrained).exists():
-        raise UserError(f"pretrained={settings.config.pretrained}: no such file; name an .npz file or a checkpoint.")
+    if settings.config.weights:
+        weights_file.check(settings.config.weights, settings.config)
+    elif settings.config.norm == "frozen_bn":
+        raise UserError(
+            "norm=frozen_bn keeps what pretrained weights have learnt: name them with --weights FILE (docs/coco.md)."
+        )
     if settings.data is not None:
         coco.check(settings.data)
 

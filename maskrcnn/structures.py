@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 class Images(NamedTuple):
     """pixels [B,H,W,3] float32, zero-padded; hw [B,2] int32, the true sizes. H and W are multiples of the
-    coarsest stride."""
+    stride of the backbone's last stage, 32."""
 
     pixels: object
     hw: object

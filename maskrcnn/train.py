@@ -13,13 +13,14 @@ import tensorflow as tf
 from tensorpack.dataflow import DataFlow, DataFlowTerminated
 from tensorpack.input_source import QueueInput
 from tensorpack.predict import OfflinePredictor, PredictConfig
-from tensorpack.tfutils.sessinit import JustCurrentSession, SaverRestore, SmartInit
+from tensorpack.tfutils.sessinit import DictRestore, JustCurrentSession, SaverRestore
 from tensorpack.tfutils.tower import get_current_tower_context
 from tensorpack.train import SimpleTrainer
 
-from maskrcnn import optimizer
+from maskrcnn import optimizer, weights
 from maskrcnn.callbacks import Checkpoint, Evaluation, Events, Losses, Progress, log
 from maskrcnn.components import implementations
+from maskrcnn.config import for_inference
 from maskrcnn.data import coco
 from maskrcnn.errors import UserError
 from maskrcnn.evaluate import INPUT_NAMES, OUTPUT_NAMES
@@ -38,6 +39,8 @@ def train(settings, folder, signals, ranks=None):
     `signals` is a StopSignals, `ranks` a horovod_trainer.Ranks or None for a single process. Raises UserError.
     """
     chief = ranks is None or ranks.rank == 0
+    if settings.config.mixed_precision and not _gpus():
+        raise UserError("mixed_precision=true needs a GPU, and TensorFlow finds none here; leave it out.")
     data = data_folder(settings)
     dataset, validation = coco.load(data, "train"), coco.load(data, "val")
     config = dataclasses.replace(settings.config, classes=len(dataset.category_names))
@@ -129,9 +132,8 @@ class Tower:
 
     def __call__(self, *tensors):
         batch = unpack(tensors)
-        model = MaskRCNN(self.config, self.pieces)
         if not get_current_tower_context().is_training:
-            found = model.detect(batch.images)
+            found = MaskRCNN(for_inference(self.config), self.pieces).detect(batch.images)
             outputs = (found.rois.boxes, found.rois.counts, found.rois.labels, found.scores, found.masks)
             for name, tensor in zip(OUTPUT_NAMES, outputs):
                 tf.identity(tensor, name=name)
@@ -139,7 +141,7 @@ class Tower:
         # tensorpack adds one to its own step counter while the step runs: read there, it might be either number.
         self.step = tfv1.placeholder(tf.int32, [], "step")
         self.stop = tfv1.placeholder(tf.float32, [], "stop")
-        losses = model.losses(batch, self.step)
+        losses = MaskRCNN(self.config, self.pieces).losses(batch, self.step)
         total = tf.add_n(list(losses.values()), name="total_loss")
         self.names = ["total_loss", *losses]
         self.report = tf.stack([total, *losses.values(), self.stop])
@@ -185,7 +187,7 @@ def _pipeline(pieces, dataset, config, seed, first_step, ranks):
 def _initial_weights(checkpoint_path, config):
     if checkpoint_path:
         return SaverRestore(checkpoint_path)
-    return SmartInit(config.pretrained) if config.pretrained else JustCurrentSession()
+    return DictRestore(weights.load(config.weights, config)) if config.weights else JustCurrentSession()
 
 
 def predictor(folder):

@@ -63,6 +63,36 @@ def test_a_resumed_stream_goes_on_where_it_was(dataset, form):
 
 
 @pytest.mark.parametrize("form", FORMS)
+def test_batches_of_one_shape_still_visit_every_image_once_an_epoch(dataset, form):
+    setting = config(batch=3, group_aspect=True)
+    portraits = {r.image_id for r in dataset.records if r.height > r.width}
+    groups = [portraits, {r.image_id for r in dataset.records} - portraits]
+    assert min(map(len, groups)) > 0
+    whole = steps(form, dataset, setting, 30)  # more than six epochs
+    drawn = [[], []]
+    for step in whole:
+        ids = set(step.image_ids.tolist())
+        assert ids <= groups[0] or ids <= groups[1]
+        drawn[not ids <= groups[0]] += step.image_ids.tolist()
+    for ids, group in zip(drawn, groups):
+        epochs = [ids[i : i + len(group)] for i in range(0, len(ids), len(group))]
+        assert all(sorted(epoch) == sorted(group) for epoch in epochs[:-1])
+        assert len(set(map(tuple, epochs))) > 1
+    # Neither shape falls behind: each has made all batches of the images that came, but for one that is not full.
+    for done in range(1, 31):
+        of_portraits = sum(set(s.image_ids.tolist()) <= portraits for s in whole[:done])
+        assert abs(of_portraits - done * len(portraits) / len(dataset.records)) < len(dataset.records) / 3
+    later = steps(form, dataset, setting, 3, first_step=27)
+    assert [list(s.image_ids) for s in later] == [list(s.image_ids) for s in whole[27:]]
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_several_workers_yield_the_same_batches_in_the_same_order(dataset, form):
+    for one, three in zip(*(steps(form, dataset, config(batch=2, workers=w), 8, first_step=2) for w in (1, 3))):
+        assert all((a == b).all() for a, b in zip(pack(one), pack(three)))
+
+
+@pytest.mark.parametrize("form", FORMS)
 def test_half_of_the_images_are_flipped(dataset, form):
     setting = config(batch=2)
     records = {r.image_id: r for r in dataset.records}

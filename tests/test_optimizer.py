@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from maskrcnn.config import Config
+from maskrcnn.config import Config, for_ranks, preset
 
 tf = pytest.importorskip("tensorflow")
 pytest.importorskip("tensorpack")
@@ -27,6 +27,23 @@ def test_learning_rate_rises_over_the_warmup_and_falls_to_zero():
 def test_a_warmup_that_is_off_or_longer_than_the_run():
     assert rates(dataclasses.replace(CONFIG, warmup=0), [0])[0] == pytest.approx(0.5)
     assert rates(dataclasses.replace(CONFIG, warmup=200), [99])[0] == pytest.approx(0.25)
+
+
+def test_the_published_schedule_falls_by_ten_twice():
+    published = for_ranks(preset("coco"), 8)
+    at = rates(published, [0, 499, 999, 1000, 59_999, 60_000, 79_999, 80_000, 89_999])
+    np.testing.assert_allclose(at, [2e-5, 0.01, 0.02, 0.02, 0.02, 2e-3, 2e-3, 2e-4, 2e-4], rtol=1e-5)
+
+
+def test_the_loss_scale_leaves_the_update_as_it_is_and_skips_an_overflow():
+    for optimizer_name in ("momentum", "adam"):
+        plain = dataclasses.replace(CONFIG, optimizer=optimizer_name)
+        try:
+            mixed = dataclasses.replace(plain, mixed_precision=True)
+            for gradient, expected in ((3.0, one_step(plain, 3.0)), (np.inf, [2.0, 2.0])):
+                assert one_step(mixed, gradient) == pytest.approx(expected, rel=1e-5)
+        finally:
+            tf.compat.v1.mixed_precision.disable_mixed_precision_graph_rewrite()
 
 
 def one_step(config, gradient):

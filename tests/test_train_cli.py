@@ -46,7 +46,7 @@ def test_check_accepts_a_good_command_and_writes_nothing(tmp_path):
         (["--plant", "ROI_ALIGN_MASK=maskrcnn.errors:no_function"], "no_function"),
         (["--plant", "MASK_LOSS=os:f", "--plant", "MASK_LOSS=os:g"], "MASK_LOSS"),
         (["--data", "no/such/folder"], "no/such/folder"),
-        (["--set", "pretrained=missing.npz"], "missing.npz"),
+        (["--set", "weights=missing.npz"], "missing.npz"),
         (["--no-such-option"], "--no-such-option"),
     ],
 )

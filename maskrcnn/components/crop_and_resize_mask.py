@@ -11,10 +11,13 @@ from maskrcnn.components.roi_align import CENTRE, sample
 from maskrcnn.rois import image_index
 
 
-def crop_masks(masks, boxes, size):
-    """Row by row: masks [F,H,W] and boxes [F,4] in pixels -> samples [F,size,size] in 0..1."""
+def crop_masks(masks, boxes, size, index=None):
+    """masks [N,H,W], boxes [F,4] in pixels and which mask each reads, `index` [F] (by default its own) -> samples
+    [F,size,size] in 0..1. Masks are read where they lie: a copy for every RoI would be gigabytes at the size of COCO.
+    """
     masks = tf.cast(masks, tf.float32)[..., None]
-    return sample(masks, boxes - CENTRE, tf.range(tf.shape(masks)[0]), size)[..., 0]
+    index = tf.range(tf.shape(masks)[0]) if index is None else index
+    return sample(masks, boxes - CENTRE, index, size)[..., 0]
 
 
 def binary(samples):
@@ -25,7 +28,7 @@ def binary(samples):
 @per_image
 def nobatch(hw, ground_truth, rois, *, config):
     """One image: masks [g,h,w] and RoIs [f,4] -> [f,m,m]."""
-    return binary(crop_masks(tf.gather(ground_truth.masks, rois.gt_index), rois.boxes, 2 * config.mask_crop))
+    return binary(crop_masks(ground_truth.masks, rois.boxes, 2 * config.mask_crop, rois.gt_index))
 
 
 def batched(hw, ground_truth, rois, *, config):
@@ -44,4 +47,4 @@ def _crop_from_list(masks, ground_truth, rois, config):
     """masks [sum of counts,H,W]; an image's objects start where those of the images before it end."""
     start = tf.cumsum(ground_truth.counts, exclusive=True)
     place = tf.gather(start, image_index(rois)) + rois.gt_index
-    return binary(crop_masks(tf.gather(masks, place), rois.boxes[:, 1:], 2 * config.mask_crop))
+    return binary(crop_masks(masks, rois.boxes[:, 1:], 2 * config.mask_crop, place))

@@ -1,14 +1,20 @@
 """DATA_PIPELINE: the stream of training batches.
 
 Dataset -> a tensorpack DataFlow that yields, forever, the arrays of one step (inputs.py). Every epoch visits every
-image once, in an order drawn afresh; a batch is what comes next in that order. Each image is flipped left to right
-with probability one half (config.flip), padded to the batch, and its anchors are labelled: object (1) if its IoU with
-one is at least config.rpn_fg_iou or no anchor overlaps that object more, background (0) if its best IoU is below
+image once, in an order drawn afresh; a batch is what comes next in that order. With config.group_aspect portraits and
+the others queue apart, and a batch is of the first queue that has enough. Each image is flipped left to right with
+probability one half (config.flip), padded to the batch, and its anchors are labelled: object (1) if its IoU with one is
+at least config.rpn_fg_iou or no anchor overlaps that object more, background (0) if its best IoU is below
 config.rpn_bg_iou, else left out (-1), as is an anchor mostly in a crowd box. config.rpn_samples of them are kept at
 random, at most the part config.rpn_fg_fraction of them objects (Ren et al. 2015).
 
 What step t holds depends on the seed and on t alone, so that a resumed run sees what it would have seen.
 """
+
+import functools
+import itertools
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 from tensorpack.dataflow import DataFlow
@@ -27,27 +33,59 @@ class Stream(DataFlow):
     def __init__(self, make_batch, dataset, config, seed, first_step, shuffle=True):
         self._make_batch, self._dataset, self._config = make_batch, dataset, config
         self._seed, self._first_step, self._shuffle = seed, first_step, shuffle
+        portrait = [config.group_aspect and r.height > r.width for r in dataset.records]
+        self._queue = np.array(portrait, int)  # of each image
+        self._sizes = np.bincount(self._queue)
 
     def __iter__(self):
-        step = self._first_step
-        while True:
-            rng = np.random.default_rng([self._seed, 1, step])
-            yield pack(self._make_batch(self._dataset, self._config, self._indices(step), rng))
-            step += 1
+        workers = self._config.workers
+        with ThreadPoolExecutor(workers) as pool:
+            made = deque()  # or being made, in the order of their steps
+            for step in itertools.count(self._first_step):
+                made.append(pool.submit(self._batch, step, self._indices(step)))
+                if len(made) == workers:
+                    yield made.popleft().result()
+
+    def _batch(self, step, indices):
+        rng = np.random.default_rng([self._seed, 1, step])
+        return pack(self._make_batch(self._dataset, self._config, indices, rng))
 
     def _indices(self, step):
-        """The places of the images of a step: the next of the endless sequence of the epochs' orders."""
-        n, b = len(self._dataset.records), self._config.batch
-        positions = np.arange(step * b, (step + 1) * b)
-        return np.array([self._order(p // n)[p % n] for p in positions])
+        """The places of the images of a step."""
+        b = self._config.batch
+        epoch = step * b // len(self._queue)
+        # Images that wait at the end of an epoch make its last batches late, by less than a batch a queue.
+        while self._batches_before(epoch).sum() > step:
+            epoch -= 1
+        while self._batches_before(epoch + 1).sum() <= step:
+            epoch += 1
+        queue, number = self._turns(epoch)[step - self._batches_before(epoch).sum()]
+        n = self._sizes[queue]
+        positions = range(number * b, (number + 1) * b)  # in the endless sequence of the queue's images
+        return np.array([self._order(p // n, queue)[p % n] for p in positions])
 
-    def _order(self, epoch):
-        if not self._shuffle:
-            epoch = 0
-        if getattr(self, "_epoch", None) != epoch:
-            rng = np.random.default_rng([self._seed, 0, epoch])
-            self._epoch, self._permutation = epoch, rng.permutation(len(self._dataset.records))
-        return self._permutation
+    def _batches_before(self, epoch):
+        """How many batches each queue has made when an epoch begins."""
+        return epoch * self._sizes // self._config.batch
+
+    @functools.lru_cache(maxsize=2)  # noqa: B019 - a stream lives as long as its process
+    def _turns(self, epoch):
+        """The batches whose last image comes in an epoch, in the order of these: (queue, its batch's number) [n,2]."""
+        places, turns = [], []
+        before, after = self._batches_before(epoch), self._batches_before(epoch + 1)
+        for queue, size in enumerate(self._sizes):
+            numbers = np.arange(before[queue], after[queue])
+            last_image = (numbers + 1) * self._config.batch - 1 - epoch * size
+            places.append(np.flatnonzero(self._queue[self._order(epoch)] == queue)[last_image])
+            turns.append(np.stack([np.full_like(numbers, queue), numbers], axis=1))
+        return np.concatenate(turns)[np.argsort(np.concatenate(places))]
+
+    @functools.lru_cache(maxsize=8)  # noqa: B019 - a stream lives as long as its process
+    def _order(self, epoch, queue=None):
+        """The images of an epoch in their order: all of them, or those of a queue."""
+        rng = np.random.default_rng([self._seed, 0, epoch if self._shuffle else 0])
+        order = rng.permutation(len(self._queue))
+        return order if queue is None else order[self._queue[order] == queue]
 
 
 def nobatch(dataset, config, seed, first_step):
@@ -151,7 +189,7 @@ def _stacked(samples, targets, config):
     )
     levels = []
     for stride, level in zip(config.strides, zip(*targets)):
-        shape = (size[0] // stride, size[1] // stride, len(config.anchor_ratios))
+        shape = (*extents(size, stride), len(config.anchor_ratios))
         levels.append(
             RpnTargets(
                 np.stack([padded(t.labels, shape, -1) for t in level]),
@@ -187,11 +225,12 @@ def _vectorised(dataset, config, indices, flips, rng):
 
 def _flipped_batch(images, truth, flips):
     """Mirrors the true extent of the images where `flips` [B] says so; the padding stays at the right."""
-    column = np.arange(images.pixels.shape[2])
+    pixels, masks = images.pixels.copy(), truth.masks.copy()
+    for i in np.flatnonzero(flips):  # a slice an image: an index for every pixel takes ten times as long
+        w = images.hw[i, 1]
+        pixels[i, :, :w] = images.pixels[i, :, :w][:, ::-1]
+        masks[i, :, :, :w] = truth.masks[i, :, :, :w][:, :, ::-1]
     width = images.hw[:, 1:]
-    source = np.where(flips[:, None] & (column < width), width - 1 - column, column)
-    pixels = np.take_along_axis(images.pixels, source[:, None, :, None], axis=2)
-    masks = np.take_along_axis(truth.masks, source[:, None, None, :], axis=3)
     x1, y1, x2, y2 = np.moveaxis(truth.boxes, -1, 0)
     mirrored = np.stack([width - x2, y1, width - x1, y2], axis=-1).astype(np.float32)
     is_object = truth.labels >= 0
@@ -202,7 +241,7 @@ def _flipped_batch(images, truth, flips):
 def _batch_targets(images, truth, crowds, config, rng):
     """RpnTargets of [B,h,w,A] and [B,h,w,A,4] a level: `_targets` for all images together."""
     size = images.pixels.shape[1:3]
-    levels = [level_anchors(config, s, size[0] // s, size[1] // s) for s in config.strides]
+    levels = [level_anchors(config, s, *extents(size, s)) for s in config.strides]
     anchors = np.concatenate([level.reshape(-1, 4) for level in levels])
     inside = np.concatenate([_inside(images.hw, s, level.shape) for s, level in zip(config.strides, levels)], axis=1)
     inter = overlap(anchors[None], truth.boxes)
@@ -217,7 +256,7 @@ def _batch_targets(images, truth, crowds, config, rng):
     labels[~inside] = -1
     matched = np.take_along_axis(truth.boxes, iou.argmax(axis=2)[..., None], axis=1)
     most_fg = int(config.rpn_samples * config.rpn_fg_fraction)
-    key = rng.random(labels.shape, np.float32)
+    key = rng.random(labels.shape)  # in float64: of so many keys in float32 two are now and then the same
     fg = _least(key, labels == 1, np.full(len(labels), most_fg))
     bg = _least(key, labels == 0, config.rpn_samples - fg.sum(axis=1))
     labels = np.where(fg, 1, np.where(bg, 0, -1)).astype(np.int32)
@@ -240,5 +279,5 @@ def _least(key, among, n):
     """[B,N] bool: in every row, the n[row] least keys `among` [B,N]."""
     key = np.where(among, key, np.inf)
     ranked = np.sort(key, axis=1)
-    last = np.take_along_axis(ranked, np.maximum(n - 1, 0)[:, None], axis=1)
+    last = np.take_along_axis(ranked, np.clip(n - 1, 0, key.shape[1] - 1)[:, None], axis=1)
     return among & (key <= last) & (n > 0)[:, None]

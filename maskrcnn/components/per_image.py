@@ -15,35 +15,39 @@ def per_image(fn):
     [r,4]; rows of RoI tensors [r,...] that are its own. A `seed` keyword is made different for every image.
     What it returns is joined again: losses (scalars) are averaged over images, RoIs and their rows concatenated
     (with the image index put in front of the boxes), maps padded and stacked.
+
+    The graph holds it once, as a function that is called for every image: building it takes as long at any batch size.
     """
 
     @functools.wraps(fn)
-    def lifted(hw, *args, config, **keywords):
+    def lifted(hw, *args, config, seed=None, **keywords):
         batch = hw.shape[0]
+
+        def one_image(hw, *args, **seeds):
+            own = (_strip(arg, hw, config) for arg in args)
+            return fn(hw, *own, config=config, **keywords, **seeds)
+
+        # Left as a call: put in its place, it would be as large a graph again for all that comes before the first step.
+        call = tf.function(one_image, autograph=False, experimental_attributes={"_noinline": True})
         counts = next((a.counts for a in args if isinstance(a, Rois)), None)
-        parts = [_split(arg, batch, hw, counts, config) for arg in args]
-        outputs = []
-        for i in range(batch):
-            if "seed" in keywords:
-                keywords["seed"] = keywords["seed"] + tf.constant([7919, 0])
-            with tf.name_scope(f"image{i}"):
-                outputs.append(fn(hw[i], *(p[i] for p in parts), config=config, **keywords))
-        return _join(outputs, args)
+        images = zip(tf.unstack(hw), *(_take_apart(arg, batch, counts) for arg in args))
+        seeds = [{} if seed is None else {"seed": seed + tf.constant([7919 * (i + 1), 0])} for i in range(batch)]
+        return _join([call(*image, **own) for image, own in zip(images, seeds)], args)
 
     return lifted
 
 
-def _split(arg, batch, hw, counts, config):
-    """What each image sees of `arg`: a list of length `batch`."""
+def _take_apart(arg, batch, counts):
+    """What of `arg` belongs to each image, padding included: a list of length `batch`."""
     if isinstance(arg, Rois):
-        columns = [_rows(c, batch, counts) for c in (arg.boxes[:, 1:], arg.labels, arg.gt_index)]
-        return [Rois(b, counts[i], lab, gt) for i, (b, lab, gt) in enumerate(zip(*columns))]
+        columns = (_rows(c, batch, counts) for c in (arg.boxes[:, 1:], arg.labels, arg.gt_index))
+        return [Rois(boxes, n, *rest) for n, (boxes, *rest) in zip(tf.unstack(counts), zip(*columns))]
+    if isinstance(arg, (GroundTruth, RpnOut, RpnTargets)):
+        return [type(arg)(*columns) for columns in zip(*(tf.unstack(c) for c in arg))]
     if isinstance(arg, BoxOutputs):
         return [BoxOutputs(*columns) for columns in zip(*(_rows(c, batch, counts) for c in arg))]
-    if isinstance(arg, GroundTruth):
-        return [_own_objects(arg, i, hw) for i in range(batch)]
     if isinstance(arg, tuple):  # a pyramid: one entry a level
-        return [tuple(_strip(level, i, hw, stride) for level, stride in zip(arg, config.strides)) for i in range(batch)]
+        return list(zip(*(tf.unstack(x) if tf.is_tensor(x) else _take_apart(x, batch, counts) for x in arg)))
     return _rows(arg, batch, counts)
 
 
@@ -51,16 +55,23 @@ def _rows(values, batch, counts):
     return [None] * batch if values is None else tf.split(values, counts, num=batch)
 
 
-def _own_objects(gt, i, hw):
-    n = gt.counts[i]
-    return GroundTruth(gt.boxes[i, :n], gt.labels[i, :n], gt.masks[i, :n, : hw[i, 0], : hw[i, 1]], n)
+def _strip(arg, hw, config):
+    """`arg` of one image without its padding."""
+    if isinstance(arg, GroundTruth):
+        n = arg.counts
+        return GroundTruth(arg.boxes[:n], arg.labels[:n], arg.masks[:n, : hw[0], : hw[1]], n)
+    if isinstance(arg, tuple) and not hasattr(arg, "_fields"):
+        return tuple(_strip_level(level, hw, stride) for level, stride in zip(arg, config.strides))
+    return arg
 
 
-def _strip(level, i, hw, stride):
-    if isinstance(level, (RpnOut, RpnTargets)):
-        return type(level)(*(_strip(t, i, hw, stride) for t in level))
-    h, w = -(-hw[i, 0] // stride), -(-hw[i, 1] // stride)
-    return level[i, :h, :w]
+def _strip_level(level, hw, stride):
+    if isinstance(level, tuple):
+        return type(level)(*(_strip_level(t, hw, stride) for t in level))
+    h, w = tf.unstack(-(-hw // stride))
+    # Not level[:h, :w], whose gradient takes several times as long.
+    rest = level.shape[2:]
+    return tf.slice(level, [0] * (2 + len(rest)), [h, w, *rest])
 
 
 def _join(outputs, args):

@@ -21,14 +21,17 @@ def huber(error, delta):
 
 def _losses(rpn, targets, config):
     """Sums over all the anchors of all levels given, over rpn_samples."""
-    objectness, box = [], []
-    for out, target in zip(rpn, targets):
-        label = tf.cast(target.labels, tf.float32)
-        entropy = tf.nn.sigmoid_cross_entropy_with_logits(labels=label, logits=out.scores)
-        objectness.append(tf.reduce_sum(tf.where(target.labels >= 0, entropy, tf.zeros_like(entropy))))
-        error = tf.reduce_sum(huber(out.deltas - target.deltas, HUBER_DELTA), axis=-1)
-        box.append(tf.reduce_sum(tf.where(tf.equal(target.labels, 1), error, tf.zeros_like(error))))
-    return tf.add_n(objectness) / config.rpn_samples, tf.add_n(box) / config.rpn_samples
+    scores, labels = _all([out.scores for out in rpn], [-1]), _all([target.labels for target in targets], [-1])
+    deltas, wanted = (_all([level.deltas for level in levels], [-1, 4]) for levels in (rpn, targets))
+    entropy = tf.nn.sigmoid_cross_entropy_with_logits(labels=tf.cast(labels, tf.float32), logits=scores)
+    error = tf.reduce_sum(huber(deltas - wanted, HUBER_DELTA), axis=1)
+    objectness = tf.reduce_sum(tf.where(labels >= 0, entropy, tf.zeros_like(entropy)))
+    box = tf.reduce_sum(tf.where(tf.equal(labels, 1), error, tf.zeros_like(error)))
+    return objectness / config.rpn_samples, box / config.rpn_samples
+
+
+def _all(levels, shape):
+    return tf.concat([tf.reshape(level, shape) for level in levels], axis=0)
 
 
 @per_image

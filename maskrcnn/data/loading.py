@@ -52,8 +52,9 @@ def read(record, config):
 
 
 def padded_size(hw, config):
-    """The size (H, W) of a batch of images of sizes hw [B,2]: the largest, rounded up to the coarsest stride."""
-    coarsest = config.strides[-1]
+    """The size (H, W) of a batch of images of sizes hw [B,2]: the largest, rounded up to a multiple of the stride of
+    the backbone's last stage. A level of stride 64 is every second cell of that, and needs no more."""
+    coarsest = min(config.strides[-1], 32)
     return tuple(int(n) for n in -(-np.max(hw, axis=0) // coarsest) * coarsest)
 
 
