@@ -1,6 +1,7 @@
 """Training by several processes with Horovod: the part that runs in each of them."""
 
 import os
+import socket
 from pathlib import Path
 
 import horovod.tensorflow as hvd
@@ -8,7 +9,7 @@ import tensorflow as tf
 from tensorpack.train import HorovodTrainer
 from tensorpack.train.tower import SingleCostTrainer
 
-from maskrcnn.horovod_run import LAUNCHER, STOP_FILE
+from maskrcnn.horovod_run import LAUNCHER, LAUNCHER_HOST, STOP_FILE
 
 tfv1 = tf.compat.v1
 
@@ -34,13 +35,14 @@ class Ranks:
         launcher that was itself killed counts as asking.
         """
         stop_file, launcher = Path(os.environ[STOP_FILE]), int(os.environ[LAUNCHER])
+        local = os.environ[LAUNCHER_HOST] == socket.gethostname()
 
         def code():
             if signals.exit_code is None:
                 try:
                     signals.exit_code = int(stop_file.read_text())
                 except FileNotFoundError:
-                    if not _alive(launcher):
+                    if local and not _alive(launcher):
                         signals.exit_code = 143
             return signals.exit_code
 
