@@ -17,9 +17,9 @@ from maskrcnn import horovod_run
 from maskrcnn.data import coco
 from maskrcnn.draw import draw, write_png
 from maskrcnn.errors import UserError
-from maskrcnn.faults import FAULTS
-from maskrcnn.runfolder import RunFolder
-from maskrcnn.settings import check, check_python, check_tensorflow, data_folder, parse
+from maskrcnn.faults import FAULTS, parse_plant
+from maskrcnn.runfolder import RunFolder, write_json
+from maskrcnn.settings import check, check_function, check_python, check_tensorflow, data_folder, parse
 from maskrcnn.signals import StopSignals
 
 
@@ -77,14 +77,17 @@ def cli():
 @click.option("--preset", default="shapes", show_default=True, help="Where the settings start from.")
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder of the run; it resumes there.")
 @click.option("--data", type=click.Path(), help="A COCO-format folder.  [default: generated shapes]")
+@click.option("--weights", type=click.Path(), help="Pretrained weights of the ResNet, an .npz file of tensorpack's.")
 @click.option("--batch", type=int, help="Images a step, on one rank.")
-@click.option("--np", "ranks", type=int, default=1, show_default=True, help="Processes to train with (Horovod).")
+@click.option("--np", "ranks", type=int, help="Processes to train with (Horovod).  [default: 1]")
+@click.option("--hosts", default="", metavar="A:8,B:8", help="Machines to train on, with how many processes on each.")
 @click.option("--plant", multiple=True, metavar="FLAG=FAULT", help="A fault (see faults) or package.module:function.")
 @click.option("--set", "changes", multiple=True, metavar="KEY=VALUE", help="Changes one setting of the preset.")
 @click.option("--check", "only_check", is_flag=True, help="Checks all of this, trains nothing.")
-def train(flags, seed, preset, out, data, batch, ranks, plant, changes, only_check):
+def train(flags, seed, preset, out, data, weights, batch, ranks, hosts, plant, changes, only_check):
     """Trains; the same command again resumes."""
-    settings = parse(flags, seed, preset, plant, data, batch, ranks, changes)
+    ranks = horovod_run.ranks(ranks, hosts)
+    settings = parse(flags, seed, preset, plant, data, batch, ranks, changes, weights)
     folder = RunFolder(out)
     if horovod_run.is_rank():
         return _train_rank(settings, folder)
@@ -96,9 +99,11 @@ def train(flags, seed, preset, out, data, batch, ranks, plant, changes, only_che
         click.echo(f"{folder.path} has finished already: its result.json is there.", err=True)
         return 0
     with _writing(folder), folder.locked():
+        if folder.run() is not None and folder.settings().np != ranks:
+            click.echo(folder.settings().change_of_ranks(settings), err=True)
         if ranks > 1:
             data_folder(settings)  # drawn once, not by every rank
-            return horovod_run.launch(settings, folder)
+            return horovod_run.launch(settings, folder, hosts)
         with StopSignals() as signals:
             from maskrcnn.train import train as run
 
@@ -199,6 +204,36 @@ def faults():
     width = max(len(f"{f.flag}={f.name}") for f in FAULTS.values())
     for f in FAULTS.values():
         click.echo(f"{f.flag + '=' + f.name:{width}}  {f.recipe}")
+
+
+@cli.command()
+@click.option("--flags", default="", metavar="A,B", help="The pieces to try out.  [default: all]")
+@click.option("--plant", multiple=True, metavar="FLAG=FAULT", help="A fault (see faults) or package.module:function.")
+@click.option("--preset", default="shapes", show_default=True, help="Where the settings start from.")
+@click.option("--set", "changes", multiple=True, metavar="KEY=VALUE", help="Changes one setting of the preset.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Of the random inputs.")
+@click.option("--case", metavar="NAME", help="Only this case, to reproduce what was found.")
+@click.option("--json", "file", type=click.Path(path_type=Path), help="Writes everything found to this file, too.")
+def parity(flags, plant, preset, changes, seed, case, file):
+    """Compares the two forms of pieces on random inputs, in seconds; exit code 1 if a piece differs."""
+    settings = parse(flags, seed, preset, plant, changes=changes)
+    check_python()
+    check_tensorflow()
+    for text in plant:
+        check_function(text, parse_plant(text)[1])
+    for text in plant:
+        if settings.flags and parse_plant(text)[0] not in settings.flags:
+            click.echo(f"note: --plant {text} is left out: its flag is not among --flags.", err=True)
+    if file is not None and (file.is_dir() or not file.absolute().parent.is_dir()):
+        raise UserError(f"--json {file}: it must be a file in a folder that is there.")
+    from maskrcnn.parity.engine import run
+    from maskrcnn.parity.report import show
+
+    report = run(settings, case, changes)
+    if file is not None:
+        write_json(file, report)
+    show(report)
+    return 0 if all(piece["agrees"] for piece in report["pieces"]) else 1
 
 
 @cli.command()
