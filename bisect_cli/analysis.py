@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from bisect_cli import judge
+from bisect_cli import judge, parity
 from bisect_cli.campaign import CRASHED, metric_key
 from bisect_cli.search import halving
 from maskrcnn.errors import UserError
@@ -11,12 +11,13 @@ from maskrcnn.errors import UserError
 class Analysis(NamedTuple):
     """verdicts: {metric: {flags: Verdict}}, empty until the baseline is complete. plans: {metric: Plan}.
 
-    failure: why nothing can be concluded at all, or "".
+    failure: why nothing can be concluded at all, or "". short: {metric: target} that the baseline itself misses.
     """
 
     verdicts: dict
     plans: dict
     failure: str
+    short: dict
 
     @property
     def wanted(self):
@@ -44,7 +45,8 @@ def analyse(state, search=halving.plan):
     """The Analysis of a campaign's State."""
     settings = state.settings
     subsets = list(dict.fromkeys(trial.flags for trial in state.trials.values()))
-    verdicts, plans, failure = {}, {}, ""
+    lead = parity.lead(state.parity)
+    verdicts, plans, failure, short = {}, {}, "", {}
     for metric in settings.metrics:
         table = verdicts[metric] = {}
         reference, crashed = _values(state, (), metric)
@@ -55,12 +57,14 @@ def analyse(state, search=halving.plan):
                 failure = f"the baseline, with all flags off, {what}: there is nothing to compare with"
             else:
                 table[()] = base._replace(runs=len(reference) + crashed)
+                if metric in settings.targets and judge.falls_short(reference, settings.targets[metric]):
+                    short[metric] = settings.targets[metric]
                 for flags in filter(None, subsets):
                     values, crashed = _values(state, flags, metric)
                     if values or crashed:
-                        table[flags] = judge.judge(reference, values, crashed)
-        plans[metric] = search(settings.flags, table.get, settings.seeds)
-    return Analysis(verdicts, plans, failure)
+                        table[flags] = judge.judge(reference, values, crashed, settings.targets.get(metric))
+        plans[metric] = search(settings.flags, table.get, settings.seeds, lead)
+    return Analysis(verdicts, plans, failure, short)
 
 
 def check_metrics(settings, trial):

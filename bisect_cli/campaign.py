@@ -1,6 +1,7 @@
 """One bisect: its settings, fixed when it starts, and its state, a pure fold over the events of its log."""
 
 import dataclasses
+import math
 import re
 from dataclasses import dataclass, field
 from typing import Optional
@@ -22,6 +23,10 @@ class Settings:
     metrics: tuple = ("bbox", "segm")
     preset: str = "shapes"
     data: str = ""  # a COCO folder, absolute; empty for the trainer's own
+    weights: str = ""  # a file of pretrained weights, absolute; empty for none
+    targets: dict = field(default_factory=dict)  # {metric: what a training that works is known to reach}
+    np: int = 1  # processes of a run
+    hosts: str = ""  # where they run, as the trainer's --hosts; empty for this machine
     plants: tuple = ()
     batch: Optional[int] = None  # None leaves it to the preset
     sets: tuple = ()
@@ -51,6 +56,23 @@ def parse_metric(text):
     if text in METRICS:
         return METRICS[text]
     raise unknown("metric", text, METRICS.values())
+
+
+def parse_targets(text, metrics):
+    """{metric: AP} of "bbox=.377,segm=.339". Raises UserError where one is not a metric of the campaign or no AP."""
+    targets = {}
+    for part in text.split(","):
+        name, _, value = part.partition("=")
+        metric = parse_metric(name.strip())
+        try:
+            targets[metric] = float(value)
+        except ValueError:
+            targets[metric] = math.nan
+        if metric not in metrics or not 0 < targets[metric] < 1:
+            raise UserError(
+                f"--target {part.strip()}: write METRIC=AP, with one of {', '.join(metrics)} and an AP between 0 and 1."
+            )
+    return targets
 
 
 def metric_key(metric):
@@ -109,6 +131,7 @@ class State:
     slots: Optional[int] = None
     max_runs: Optional[int] = None
     created: Optional[float] = None
+    parity: Optional[dict] = None  # as parity.digest says, None before it
 
     def of(self, flags):
         """The trials of a subset, by seed."""
@@ -140,6 +163,8 @@ def apply(state, event):
         return dataclasses.replace(
             state, state="open", reason="", slots=event["slots"], max_runs=event["max_runs"], trials=again
         )
+    if kind == "parity":
+        return dataclasses.replace(state, parity=event["result"])
     if kind == "closed":
         return dataclasses.replace(state, state=event["state"], reason=event.get("reason", ""))
     if kind == "started":

@@ -2,6 +2,7 @@
 stays quick.
 
 Exit codes: 0 finished (culprits named, or nothing breaks), 1 failure, 2 wrong input, 3 inconclusive, 130 interrupted.
+Those of `parity` are its trainer's: 0 all agree, 1 a piece differs.
 """
 
 import contextlib
@@ -55,15 +56,27 @@ def main():
     \b
     Exit codes: 0 finished (culprits named, or nothing breaks), 1 failure,
     2 wrong input, 3 inconclusive (budget spent, undecided, crashed), 130 interrupted.
+    Of parity: 0 all agree, 1 a piece differs.
     """
 
 
 runs_dir = click.option(
     "--runs-dir", default="runs", show_default=True, type=click.Path(path_type=Path), help="Folder of all campaigns."
 )
-slots_option = click.option("--slots", type=int, help="Runs at once. Default: one a core, at most 8.")
+slots_option = click.option("--slots", type=int, help="Runs at once. Default: one a core, at most 8; with --np one.")
 max_runs_option = click.option(
     "--max-runs", type=int, help="Stop, inconclusive, after this many runs. Retries do not count."
+)
+preset_option = click.option("--preset", default="shapes", show_default=True, help="The trainer's preset.")
+plants_option = click.option(
+    "--plant",
+    "plants",
+    multiple=True,
+    metavar="FLAG=FAULT",
+    help="Break a piece on purpose, or try one's own. Repeatable.",
+)
+sets_option = click.option(
+    "--set", "sets", multiple=True, metavar="KEY=VALUE", help="A setting of the trainer. Repeatable."
 )
 
 
@@ -101,17 +114,17 @@ def flags():
     multiple=True,
     help="What may break: bbox, segm, segm/AP_small ... Repeatable; default bbox and segm.",
 )
-@click.option("--preset", default="shapes", show_default=True, help="The trainer's preset.")
+@preset_option
 @click.option("--data", type=click.Path(path_type=Path), help="A COCO folder. Default: generated shapes.")
-@click.option("--batch", type=int, help="Images a step.")
+@click.option("--weights", type=click.Path(path_type=Path), help="Pretrained weights, an .npz file (docs/coco.md).")
+@click.option("--batch", type=int, help="Images a step, on one process.")
+@click.option("--np", "ranks", type=int, default=1, show_default=True, help="Processes of a run (Horovod).")
+@click.option("--hosts", default="", metavar="A:8,B:8", help="Machines that share a run, with how many processes each.")
 @click.option(
-    "--plant",
-    "plants",
-    multiple=True,
-    metavar="FLAG=FAULT",
-    help="Break a piece on purpose, or try one's own. Repeatable.",
+    "--target", metavar="METRIC=AP,...", help="AP that a training which works reaches. Default: the preset's."
 )
-@click.option("--set", "sets", multiple=True, metavar="KEY=VALUE", help="A setting of the trainer. Repeatable.")
+@plants_option
+@sets_option
 @click.option("--seeds", default=3, show_default=True, help="Runs of the baseline.")
 @click.option("--seed", default=0, show_default=True, help="The first seed.")
 @slots_option
@@ -120,27 +133,42 @@ def flags():
 @click.option(
     "--dry-run", is_flag=True, help="Say what would run first, how many runs at most and about how long; write nothing."
 )
+@click.option(
+    "--parity/--no-parity",
+    default=True,
+    show_default=True,
+    help="Compare the two forms of each flag first, for the order in which to try.",
+)
 @runs_dir
 @click.pass_obj
-def start(trainer_command, flag_text, metrics, data, name, seeds, batch, slots, max_runs, dry_run, runs_dir, **given):
+def start(
+    trainer_command, flag_text, metrics, data, name, seeds, batch, slots, max_runs, dry_run, parity, runs_dir, **given
+):
     """Train a baseline and the failing set, and narrow the set down to what breaks it."""
     from bisect_cli import flags as sets
     from bisect_cli import store, trainer
-    from bisect_cli.campaign import Settings, check_name, parse_metric
-    from maskrcnn.pieces import parse_flag
+    from bisect_cli.campaign import Settings, check_name, parse_metric, parse_targets
+    from maskrcnn.config import TARGETS
 
-    slots = _slots(slots)
+    slots = _slots(slots, given["ranks"] > 1 or given["hosts"])
+    _positive("--np", given["ranks"], "a run needs a process")
     _positive("--seeds", seeds, "a baseline needs a run")
     _positive("--max-runs", max_runs, "there is nothing to learn without a run")
     _positive("--batch", batch, "a step needs an image")
     if name:
         check_name(name)
+    metrics = tuple(dict.fromkeys(parse_metric(m) for m in metrics)) or ("bbox", "segm")
+    known = {metric: ap for metric, ap in TARGETS.get(given["preset"], {}).items() if metric in metrics}
     settings = Settings(
         name=name or "",
         flags=sets.parse(flag_text),
-        metrics=tuple(dict.fromkeys(parse_metric(m) for m in metrics)) or ("bbox", "segm"),
+        metrics=metrics,
         preset=given["preset"],
         data=str(data.resolve()) if data else "",
+        weights=str(given["weights"].resolve()) if given["weights"] else "",
+        targets=parse_targets(given["target"], metrics) if given["target"] else known,
+        np=given["ranks"],
+        hosts=given["hosts"],
         plants=tuple(given["plants"]),
         batch=batch,
         sets=tuple(given["sets"]),
@@ -153,14 +181,53 @@ def start(trainer_command, flag_text, metrics, data, name, seeds, batch, slots, 
         existing = store.load(runs_dir / name)[0].settings
         _same(existing, settings, runs_dir / name)
     trainer.check(settings, runs_dir.resolve() / (name or "check") / "out")
-    for plant in settings.plants:
-        flag = parse_flag(plant.partition("=")[0])
-        if flag not in settings.flags:
-            click.echo(f"note: --plant {plant} will do nothing: {flag} is not among --flags.", err=True)
+    _note_idle_plants(settings)
     if dry_run:
-        return _dry_run(settings, slots, max_runs, runs_dir)
+        return _dry_run(settings, slots, max_runs, runs_dir, parity)
     folder = store.create(runs_dir, name)
-    return _run(folder, slots, max_runs, settings)
+    return _run(folder, slots, max_runs, settings, parity)
+
+
+@main.command("parity")
+@click.option("--flags", "flag_text", default="all", show_default=True, metavar="A,B,...", help="Flags or blocks.")
+@preset_option
+@plants_option
+@sets_option
+@click.option("--seed", default=0, show_default=True, help="Of the random inputs.")
+@click.option("--case", metavar="NAME", help="Only this case, to see again what was found.")
+@click.option("--json", "as_json", is_flag=True, help="As JSON (docs/parity.md).")
+@click.pass_obj
+def parity_(trainer_command, flag_text, plants, case, as_json, **given):
+    """Compare the two forms of each piece. Trains nothing.
+
+    They get the same random inputs; values, gradients and, where chance plays a part, distributions must agree.
+
+    Exit codes: 0 all agree, 1 a piece differs.
+    """
+    import tempfile
+
+    from bisect_cli import flags as sets
+    from bisect_cli import parity, trainer
+    from bisect_cli.campaign import Settings
+
+    settings = Settings(
+        name="",
+        flags=sets.parse(flag_text),
+        preset=given["preset"],
+        plants=plants,
+        sets=given["sets"],
+        seed=given["seed"],
+        trainer=tuple(trainer_command or ()),
+    )
+    _note_idle_plants(settings)
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "parity.json"
+        code = parity.show(settings, file, case, table=not as_json)
+        if code != trainer.USER_ERROR and not file.exists():
+            raise RuntimeError(f"parity gave no result, {trainer.exit_words(code)}: its own words are above.")
+        if as_json and file.exists():
+            click.echo(file.read_text().rstrip("\n"))
+    return code
 
 
 @main.command()
@@ -172,9 +239,11 @@ def resume(name, slots, max_runs, runs_dir):
     """Go on with a campaign where it was; also with more slots or runs."""
     from bisect_cli import store
 
-    slots = _slots(slots)
+    folder = store.find(runs_dir, name)
+    settings = store.load(folder)[0].settings
+    slots = _slots(slots, settings and (settings.np > 1 or settings.hosts))
     _positive("--max-runs", max_runs, "there is nothing to learn without a run")
-    return _run(store.find(runs_dir, name), slots, max_runs)
+    return _run(folder, slots, max_runs)
 
 
 @main.command()
@@ -305,7 +374,15 @@ def stop(name, runs_dir):
     click.echo(f"Stopped. Go on with: {resume_command(folder)}")
 
 
-def _run(folder, slots, max_runs, settings=None):
+def _note_idle_plants(settings):
+    from bisect_cli.parity import planted_flag
+
+    for plant in settings.plants:
+        if planted_flag(plant) not in settings.flags:
+            click.echo(f"note: --plant {plant} will do nothing: {planted_flag(plant)} is not among --flags.", err=True)
+
+
+def _run(folder, slots, max_runs, settings=None, parity=True):
     """Runs a campaign until it ends or is interrupted, showing how it goes. Returns the exit code."""
     from bisect_cli.analysis import analyse
     from bisect_cli.controller import Controller
@@ -317,7 +394,7 @@ def _run(folder, slots, max_runs, settings=None):
             click.echo(f"note: {note}", err=True)
         if state.state != "finished":
             with _listener() as listen:
-                state = Controller(folder, log, state, Local(slots), max_runs, listen).run()
+                state = Controller(folder, log, state, Local(slots), max_runs, listen, compare=parity).run()
     _show(summarize(folder, state, analyse(state), log.notes))
     return EXIT[state.state]
 
@@ -376,19 +453,26 @@ def _same(existing, settings, folder):
         )
 
 
-def _dry_run(settings, slots, max_runs, runs_dir):
+def _dry_run(settings, slots, max_runs, runs_dir, parity):
     from bisect_cli import flags as sets
     from bisect_cli import store
     from bisect_cli.search import halving, most_runs
 
     first = halving.plan(settings.flags, lambda flags: None, settings.seeds).wanted
+    if parity:
+        click.echo(
+            "Before any run, the two forms of each flag would be compared (parity), for the order in which to try."
+        )
     click.echo("First would run:")
     for want in first:
         click.echo(f"  {sets.label(want.flags, settings.flags)}: {want.runs} {'run' if want.runs == 1 else 'runs'}")
     most = most_runs(halving.plan, settings.flags, settings.seeds)
     limit = f", and --max-runs stops it at {max_runs}" if max_runs and max_runs < most else ""
     fewest = sum(want.runs for want in first)
-    click.echo(f"{fewest} runs if nothing breaks; at most {most} for up to two culprits if every run is clear{limit}.")
+    led = " (parity may make it a few more or less)" if parity else ""
+    click.echo(
+        f"{fewest} runs if nothing breaks; at most {most} for up to two culprits if every run is clear{led}{limit}."
+    )
     seconds = store.earlier_seconds(runs_dir, settings)
     if seconds:
         each = sorted(seconds)[len(seconds) // 2]
@@ -432,11 +516,13 @@ def _listener():
     return contextlib.nullcontext(Lines(click.echo))
 
 
-def _slots(slots):
+def _slots(slots, several):
+    """How many runs go at once; `several` tells whether each of them is of several processes."""
     from bisect_cli.launchers.local import default_slots
 
     _positive("--slots", slots, "at least one run must be able to go at a time")
-    return default_slots() if slots is None else slots
+    # Such a run takes the whole machine, or every GPU of it.
+    return slots or (1 if several else default_slots())
 
 
 def _positive(option, value, why):

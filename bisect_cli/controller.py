@@ -10,7 +10,7 @@ import signal
 import socket
 import time
 
-from bisect_cli import store, trainer
+from bisect_cli import parity, store, trainer
 from bisect_cli.analysis import analyse, check_metrics
 from bisect_cli.campaign import ATTEMPTS, CRASHED, DIVERGED, FINISHED, WAITING, apply
 from bisect_cli.launchers import Job
@@ -25,16 +25,27 @@ class Controller:
     """Runs one campaign whose lease is held.
 
     folder: the campaign's. log: an eventlog.Writer. state: the State that the log folds to. launcher: a Launcher.
-    listen(event, controller): called for every event logged, for `stopping`, and with None at every look; draws the
-    progress.
+    listen(event, controller): called for every event logged, for `comparing` and `stopping`, and with None at every
+    look; draws the progress. compare: whether parity comes before the first run, for at most `patience` seconds.
     """
 
     def __init__(
-        self, folder, log, state, launcher, max_runs=None, listen=lambda event, controller: None, grace=GRACE, hung=HUNG
+        self,
+        folder,
+        log,
+        state,
+        launcher,
+        max_runs=None,
+        listen=lambda event, controller: None,
+        grace=GRACE,
+        hung=HUNG,
+        compare=True,
+        patience=parity.SECONDS,
     ):
         self.folder, self.log, self.state, self.launcher = folder, log, state, launcher
         self.max_runs = state.max_runs if max_runs is None else max_runs
         self.listen, self.grace, self.hung = listen, grace, hung
+        self.compare, self.patience = compare, patience
         self.analysis = analyse(state)
         self.handles = {}  # trial id -> Handle of its attempt under way
         self.interrupts = 0
@@ -55,6 +66,7 @@ class Controller:
             check_metrics(self.state.settings, trial)
         with self._signals():
             try:
+                self._compare()
                 self._adopt()
                 while True:
                     self._collect()
@@ -74,6 +86,41 @@ class Controller:
     def progress(self, trial):
         """The trainer.Progress of a trial, or None."""
         return trainer.progress(store.trial_folder(self.folder, trial.id) / "out")
+
+    # Before the first run
+
+    def _compare(self):
+        """Parity, once in a campaign's life, however it ends; only a stop leaves it to be done."""
+        if self.state.parity or self.state.trials or self._asked_to_stop():
+            return
+        result = self._parity() if self.compare else parity.nothing("turned off")
+        if result:
+            self._log("parity", result=result)
+
+    def _parity(self):
+        """What parity says, as parity.digest; None if asked to stop."""
+        settings, home = self.state.settings, self.folder / "parity"
+        file = home / "result.json"
+        self.listen({"kind": "comparing"}, self)
+        with store.writing(self.folder):
+            with contextlib.suppress(FileNotFoundError):
+                file.unlink()
+            handle = self.launcher.prepare(Job(parity.argv(settings, file), trainer.workdir(settings), home))
+        deadline = time.monotonic() + self.patience
+        try:
+            handle.go()
+            while handle.poll() is None:
+                if self._asked_to_stop():
+                    return None
+                if time.monotonic() > deadline:
+                    return parity.nothing(f"it took more than {self.patience:g} s")
+                self.listen(None, self)
+                time.sleep(POLL / 4)
+            return parity.digest(file) or parity.nothing(parity.why_none(settings, handle.poll().code, _tail(home)))
+        finally:
+            if handle.poll() is None:
+                handle.kill()
+                self._wait_gone(handle)
 
     # What to do next
 
@@ -165,7 +212,7 @@ class Controller:
                     del self.handles[name]
                 continue
             del self.handles[name]
-            error = trainer.last_line(self._stderr(trial))
+            error = trainer.last_line(_tail(store.trial_folder(self.folder, trial.id) / f"attempt-{trial.attempts}"))
             if stopping:
                 self._ended(trial, "stopped", end.code, "stopped on request")
             elif end.code == trainer.USER_ERROR:
@@ -174,7 +221,7 @@ class Controller:
                     error or f"the trainer refused the arguments of {name}: see `maskrcnn-bisect logs {name}`."
                 )
             else:
-                told = "ended without a result" if end.code in (0, None) else _told(end.code)
+                told = "ended without a result" if end.code in (0, None) else trainer.exit_words(end.code)
                 self._ended(trial, CRASHED, end.code, f"{told}: {error}" if error else told)
 
     def _ended(self, trial, outcome, code, reason):
@@ -203,16 +250,6 @@ class Controller:
             with contextlib.suppress(OSError):
                 latest = max([latest, *(entry.stat().st_mtime for entry in os.scandir(folder))])
         return time.time() - latest
-
-    def _stderr(self, trial):
-        try:
-            with open(
-                store.trial_folder(self.folder, trial.id) / f"attempt-{trial.attempts}" / "stderr.txt", "rb"
-            ) as file:
-                file.seek(max(0, os.fstat(file.fileno()).st_size - 4096))
-                return file.read().decode(errors="replace")
-        except OSError:
-            return ""
 
     # Stopping
 
@@ -269,13 +306,16 @@ class Controller:
         with store.writing(self.folder):
             self.log.append(event)
         self.state = apply(self.state, event)
-        if kind in ("opened", "ended"):
+        if kind in ("opened", "parity", "ended"):
             self.analysis = analyse(self.state)
         self.listen(event, self)
 
 
-def _told(code):
-    if code < 0:
-        with contextlib.suppress(ValueError):
-            return f"killed by {signal.Signals(-code).name}"
-    return f"exit code {code}"
+def _tail(folder):
+    """The end of the error output that a job has left in its folder."""
+    try:
+        with open(folder / "stderr.txt", "rb") as file:
+            file.seek(max(0, os.fstat(file.fileno()).st_size - 4096))
+            return file.read().decode(errors="replace")
+    except OSError:
+        return ""

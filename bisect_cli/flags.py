@@ -75,20 +75,27 @@ def parse(text):
     return ordered(found)
 
 
-def splits(flags):
-    """Every way to cut a set into two runs of neighbours, best first.
+def splits(flags, suspects=(), placebos=()):
+    """Ways to cut a set in two, best first: suspects from the others, suspects among themselves near the middle of
+    their order, and others into two runs of neighbours.
 
-    The best cut leaves at least a third on each side, tears the fewest named blocks apart and, of those, is nearest the
-    middle.
+    The best cut of others leaves at least a third on each side, tears the fewest named blocks apart and, of those, is
+    nearest the middle. Placebos come after all neighbours and count for none of this.
     """
+    named = tuple(flag for flag in suspects if flag in flags)
+    if named and len(named) < len(flags):
+        apart = (ordered(named), minus(flags, named))
+        return [apart, *(halves for halves in splits(flags, (), placebos) if set(halves) != set(apart))]
+    row = named or minus(flags, placebos) + tuple(flag for flag in flags if flag in placebos)
+    weight = len(minus(row, placebos)) or len(row)
 
     def cost(cut):
-        first, second = set(flags[:cut]), set(flags[cut:])
+        first, second = (set(minus(half, placebos)) for half in (row[:cut], row[cut:]))
         torn = sum(not first.isdisjoint(block.flags) and not second.isdisjoint(block.flags) for block in _NEIGHBOURS)
-        lopsided = min(cut, len(flags) - cut) < len(flags) // 3
-        return lopsided, torn, abs(len(first) - len(second))
+        lopsided = min(cut, weight - cut) < max(weight // 3, min(weight - 1, 1))
+        return lopsided, 0 if named else torn, abs(2 * cut - weight)
 
-    return [(flags[:cut], flags[cut:]) for cut in sorted(range(1, len(flags)), key=cost)]
+    return [(ordered(row[:cut]), ordered(row[cut:])) for cut in sorted(range(1, len(row)), key=cost)]
 
 
 def label(flags, whole=()):

@@ -72,12 +72,13 @@ def baseline(values):
     return Verdict(BASELINE, len(values), 0.0, _mean(finite), _sd(finite), 0.0, len(values) - len(finite))
 
 
-def judge(reference, values, crashed=0):
+def judge(reference, values, crashed=0, target=None):
     """The Verdict on a set. reference, values: the metric of each run of the baseline and of the set, NaN where it
     diverged.
 
-    crashed: runs of the set that gave no result; they count as runs but are no evidence. Raises ValueError without a
-    finite reference.
+    crashed: runs of the set that gave no result; they count as runs but are no evidence. target: what a training that
+    works is known to reach; a run that reaches it is as good as the baseline's mean, however high that is. Raises
+    ValueError without a finite reference.
     """
     anchor, finite = _finite(reference), _finite(values)
     if not anchor:
@@ -85,7 +86,10 @@ def judge(reference, values, crashed=0):
     diverged, runs = len(values) - len(finite), len(values) + crashed
     if not values:
         return Verdict(CRASHED, runs)
-    log_odds = _drop_evidence(anchor, finite) + _divergence_evidence(len(reference), len(anchor), diverged, len(finite))
+    reached = [value if target is None or value < target else max(value, _mean(anchor)) for value in finite]
+    log_odds = _drop_evidence(anchor, reached) + _divergence_evidence(
+        len(reference), len(anchor), diverged, len(finite)
+    )
     call = UNDECIDED if abs(log_odds) < math.log(ODDS) else BROKEN if log_odds > 0 else FINE
     difference = _mean(finite) - _mean(anchor) if finite else None
     return Verdict(call, runs, log_odds, _mean(finite), _sd(finite), difference, diverged)
@@ -99,6 +103,13 @@ def noise(values):
 def smallest_drop(values):
     """The smallest drop that a set is called broken for, given these baseline values."""
     return max(SMALLEST_DROP, SMALLEST_DROP_IN_NOISE * noise(values))
+
+
+def falls_short(values, target):
+    """Whether the mean of these baseline values is below the target by more than their noise explains: by two standard
+    errors."""
+    finite = _finite(values)
+    return bool(finite) and _mean(finite) + 2 * noise(finite) / math.sqrt(len(finite)) < target
 
 
 def _drop_evidence(anchor, values):

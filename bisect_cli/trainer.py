@@ -6,6 +6,7 @@ import math
 import os
 import re
 import shlex
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import NamedTuple, Optional
 from maskrcnn.errors import UserError
 
 USER_ERROR = 2  # exit code of a refusal: a retry would end the same
-CHECK_SECONDS = 120
+CHECK_SECONDS = 600  # the headers of COCO's 123,000 images, on a slow disk
 TAIL = 65536  # bytes at the end of metrics.jsonl that surely hold its last line
 
 
@@ -44,6 +45,12 @@ def argv(settings, flags, seed, out):
     command += ["--flags", ",".join(flags), "--seed", str(seed), "--preset", settings.preset, "--out", str(out)]
     if settings.data:
         command += ["--data", settings.data]
+    if settings.weights:
+        command += ["--weights", settings.weights]
+    if settings.np > 1:
+        command += ["--np", str(settings.np)]
+    if settings.hosts:
+        command += ["--hosts", settings.hosts]
     if settings.batch is not None:
         command += ["--batch", str(settings.batch)]
     for plant in settings.plants:
@@ -81,6 +88,14 @@ def check(settings, out):
             f"the trainer's --check failed with exit code {told.returncode}: {last_line(told.stderr)} "
             f"(try `{shown(command)}`)"
         )
+
+
+def exit_words(code):
+    """An exit code in words."""
+    if code < 0:
+        with contextlib.suppress(ValueError):
+            return f"killed by {signal.Signals(-code).name}"
+    return f"exit code {code}"
 
 
 def workdir(settings):

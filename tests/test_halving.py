@@ -3,7 +3,8 @@ anew.
 
 A table is read from the head of its transcript: `flags:`, `seeds:`, and lines that say how runs end: `breaks: A, B`
 (every subset with both), `undecided: A, B` and `crashes: A, B` (likewise), `misleads: A, B = broken` (the first run
-only, of exactly that subset), `exactly: A, B = undecided` (all runs of exactly that subset).
+only, of exactly that subset), `exactly: A, B = undecided` (all runs of exactly that subset). `suspects: A, B` and
+`placebos: A, B` are what it is led by.
 """
 
 import os
@@ -16,7 +17,7 @@ import pytest
 from bisect_cli import flags as sets
 from bisect_cli import judge
 from bisect_cli.judge import BASELINE, BROKEN, CRASHED, FINE, MOST_RUNS, UNDECIDED, Verdict
-from bisect_cli.search import halving, most_runs
+from bisect_cli.search import Lead, halving, most_runs
 
 GOLDEN = sorted((Path(__file__).parent / "golden").glob("*.txt"))
 CLEAR = 6.0  # log odds of one clear run
@@ -25,8 +26,10 @@ CLEAR = 6.0  # log odds of one clear run
 class Table:
     """Outcomes by subset, and how often each was run."""
 
-    def __init__(self, flags, breaks=(), undecided=(), crashes=(), misleads=(), exactly=(), seeds=3):
-        self.flags, self.seeds = flags, seeds
+    def __init__(
+        self, flags, breaks=(), undecided=(), crashes=(), misleads=(), exactly=(), seeds=3, suspects=(), placebos=()
+    ):
+        self.flags, self.seeds, self.lead = flags, seeds, Lead(tuple(suspects), tuple(placebos))
         self.rules = [(CRASHED, crashes), (UNDECIDED, undecided), (BROKEN, breaks)]
         self.misleads, self.exactly = dict(misleads), dict(exactly)
         self.runs = {}
@@ -50,7 +53,7 @@ class Table:
         """The lines of a search, and its final plan."""
         lines, number = [], 0
         while True:
-            plan = halving.plan(self.flags, self.verdict, self.seeds)
+            plan = halving.plan(self.flags, self.verdict, self.seeds, self.lead)
             if plan.done:
                 return lines + self.conclusion(plan), plan
             number += 1
@@ -75,7 +78,7 @@ class Table:
 
 
 def read_table(head):
-    given = {"breaks": [], "undecided": [], "crashes": [], "misleads": [], "exactly": []}
+    given = {key: [] for key in ("breaks", "undecided", "crashes", "misleads", "exactly", "suspects", "placebos")}
     flags = seeds = None
     for line in head.splitlines():
         key, _, value = line.partition(": ")
@@ -86,6 +89,8 @@ def read_table(head):
         elif key in ("misleads", "exactly"):
             subset, call = value.split(" = ")
             given[key].append((sets.parse(subset), call))
+        elif key in ("suspects", "placebos"):
+            given[key] = value.split(", ")
         elif key in given:
             given[key].append(sets.parse(value))
         else:

@@ -2,7 +2,7 @@
 
 from bisect_cli import flags as sets
 from bisect_cli.campaign import metric_key
-from bisect_cli.report.summary import conclusion, percent, verdict_lines
+from bisect_cli.report.summary import conclusion, parity_lines, percent, target_words, verdict_lines
 
 
 class Lines:
@@ -26,7 +26,7 @@ class Lines:
 
 
 def describe(event, state, analysis):
-    """One event as a line, or None."""
+    """One event as a line, parity as a few, or None."""
     kind = event["kind"]
     if kind == "opened":
         left = "no limit on runs" if event["max_runs"] is None else f"at most {event['max_runs']} runs"
@@ -35,6 +35,10 @@ def describe(event, state, analysis):
         return f"campaign {state.settings.name}: {event['state']}{': ' + event['reason'] if event['reason'] else ''}"
     if kind == "stopping":
         return f"asked {' '.join(event['runs'])} to save and stop; another Ctrl-C kills at once"
+    if kind == "comparing":
+        return "parity: comparing the two forms of each flag; the runs start after it"
+    if kind == "parity":
+        return "\n".join(parity_lines(state.parity))
     if kind not in ("started", "adopted", "ended"):
         return None
     trial = state.trials[event["trial"]]
@@ -86,7 +90,9 @@ def plain(summary):
     """A whole summary as plain lines: a line for each run, in the tree's order, then the culprits and the result in
     words.
     """
-    yield f"campaign {summary['name']}: {summary['state']}"
+    target = target_words(summary)
+    yield f"campaign {summary['name']}: {summary['state']}{', ' + target if target else ''}"
+    yield from parity_lines(summary["parity"])
     trials = {trial["id"]: trial for trial in summary["trials"]}
     for row in summary["subsets"]:
         for name in row["trials"]:

@@ -53,6 +53,7 @@ def summarize(folder, state, analysis, notes=()):
         "settings": settings.to_json(),
         "slots": state.slots,
         "max_runs": state.max_runs,
+        "parity": state.parity,
         "baseline": {
             "trials": [trial.id for trial in state.of(())],
             **{metric: _baseline(state, metric) for metric in settings.metrics},
@@ -73,6 +74,11 @@ def summarize(folder, state, analysis, notes=()):
         "notes": [
             *notes,
             *(f"the baseline's {metric} is too low for a drop to show: train for longer" for metric in analysis.blind),
+            *(
+                f"the baseline itself does not reach its target of {metric}, {analysis.verdicts[metric][()].mean:.3f} "
+                f"instead of {target:.3f}: something other than the flags is wrong"
+                for metric, target in analysis.short.items()
+            ),
         ],
     }
 
@@ -117,6 +123,37 @@ def verdict_lines(summary):
     return lines
 
 
+def target_words(summary):
+    """The targets in words, "" where there is none."""
+    targets = {metric: summary["baseline"][metric]["target"] for metric in summary["metrics"]}
+    said = ", ".join(f"{metric} {target:.3f}" for metric, target in targets.items() if target is not None)
+    return f"target {said}" if said else ""
+
+
+def parity_lines(told):
+    """What parity found, as parity.digest says, and what it is used for; no line before there is any."""
+    if not told:
+        return []
+    if told["reason"]:
+        return [f"parity: not known ({told['reason']}); flags are tried in the order of the model"]
+    differ, placebos, agree = (len(told[key]) for key in ("differ", "same_computation", "agree"))
+    counts = [f"{differ} {'differs' if differ == 1 else 'differ'}"]
+    counts += [f"{placebos} {'placebo' if placebos == 1 else 'placebos'}"] * (placebos > 0)
+    counts += [f"{agree} {'agrees' if agree == 1 else 'agree'}"] * (agree > 0)
+    whole = differ + placebos + agree
+    lines = [
+        f"parity: {whole} {'flag' if whole == 1 else 'flags'} compared in {told['seconds']:.0f} s: {', '.join(counts)}"
+    ]
+    for place, one in enumerate(told["differ"]):
+        size = f", error {one['error']:.2g}" if one["error"] is not None else ""
+        chance = f", p {one['p_value']:.2g}" if one["p_value"] is not None else ""
+        order = "tried next" if place else "tried first"
+        lines.append(f"  {one['flag']} differs, so it is {order}: {one['worst']}{size}{chance}")
+    if told["same_computation"]:
+        lines.append(f"  {', '.join(told['same_computation'])}: the same computation on or off (placebo), tried last")
+    return lines
+
+
 def verdict_words(summary):
     """The result in as few words as a list has room for."""
     words = []
@@ -145,7 +182,7 @@ def _baseline(state, metric):
     values = [t.value(metric) for t in state.of(()) if t.metrics and metric_key(metric) in t.metrics]
     mean = sum(values) / len(values) if values else None
     sd = math.sqrt(sum((v - mean) ** 2 for v in values) / (len(values) - 1)) if len(values) > 1 else None
-    return {"mean": mean, "sd": sd, "runs": len(values)}
+    return {"mean": mean, "sd": sd, "runs": len(values), "target": state.settings.targets.get(metric)}
 
 
 def _trial(folder, state, analysis, trial, controlled):

@@ -9,7 +9,7 @@ from rich.text import Text
 
 from bisect_cli.campaign import metric_key
 from bisect_cli.report.lines import number
-from bisect_cli.report.summary import percent, verdict_lines
+from bisect_cli.report.summary import parity_lines, percent, target_words, verdict_lines
 
 STYLES = {
     "fine": "green",
@@ -30,7 +30,7 @@ MARKS = {"fine": "✓ fine", "broken": "✗ broken", "undecided": "? undecided",
 
 def render(summary):
     """Everything about a campaign: its title, the tree of subsets, the culprits, and the result in words."""
-    parts = [_title(summary), _subsets(summary)]
+    parts = [_title(summary), *(Text(line) for line in parity_lines(summary["parity"])), _subsets(summary)]
     if any(summary["culprits"].values()) or any(summary["suspects"].values()):
         parts.append(_culprits(summary))
     parts += [Text(line) for line in verdict_lines(summary)]
@@ -49,6 +49,7 @@ def _title(summary):
         f"  {ended} runs ended{limit}",
         f"  preset {summary['settings']['preset']}",
         f"  planted {', '.join(planted)}" if planted else "",
+        f"  {target_words(summary)}".rstrip(),
         f"\nflags {', '.join(summary['flags'])}",
     )
 

@@ -1,17 +1,30 @@
 """Which subset to train next: the interface of all searches.
 
-A search is a pure function `plan(flags, verdict, seeds) -> Plan`. It is called again whenever a run ends, and derives
-all that it says from the verdicts of that moment, so a verdict that a fresh seed turns over needs no undoing.
+A search is a pure function `plan(flags, verdict, seeds, lead) -> Plan`. It is called again whenever a run ends, and
+derives all that it says from the verdicts of that moment, so a verdict that a fresh seed turns over needs no undoing.
   flags     the failing set, a tuple in the order of `bisect_cli.flags`;
   verdict   a function: subset -> bisect_cli.judge.Verdict, or None while no run of it (or not the whole baseline) has
             ended;
-  seeds     replicates of the baseline.
+  seeds     replicates of the baseline;
+  lead      a Lead, the order in which to try.
 """
 
 from itertools import combinations
 from typing import NamedTuple
 
 from bisect_cli.judge import BASELINE, BROKEN, FINE, Verdict
+
+
+class Lead(NamedTuple):
+    """Which flags to try first: `suspects`, the likeliest first. Which last: `placebos`. A search ends with the same
+    culprits whatever it says; a right one saves runs.
+    """
+
+    suspects: tuple = ()
+    placebos: tuple = ()
+
+
+NO_LEAD = Lead()
 
 
 class Want(NamedTuple):

@@ -1,8 +1,9 @@
 """Splitting with the rest off: the plain search, delta debugging with both halves looked at.
 
   1. The baseline and the whole set. If the set is fine, nothing breaks.
-  2. A broken set is split along the named blocks; each half runs with the rest off. Broken halves are searched in turn,
-     both of them if both are broken. Invariant of `_find`: part + held is broken, and held is not.
+  2. A broken set is split along the named blocks, but suspects from the others first; each half runs with the rest off.
+     Broken halves are searched in turn, both of them if both are broken. Invariant of `_find`: part + held is broken,
+     and held is not.
   3. Both halves fine: flags of both are needed together. Hold the second half on and search the first, then hold what
      that found on and search the second (Zeller's dd, with the smaller set held the second time, so that what is found
      is minimal together).
@@ -16,16 +17,16 @@ from typing import NamedTuple
 
 from bisect_cli import flags as sets
 from bisect_cli.judge import BROKEN, CRASHED, FINE, MOST_RUNS, UNDECIDED
-from bisect_cli.search import Asked, Culprit, Plan, Unresolved, Want
+from bisect_cli.search import NO_LEAD, Asked, Culprit, Plan, Unresolved, Want
 
 CONFIRMED = 2  # runs of a set that a culprit rests on: the one that led there, and one with a fresh seed
 SPLITS = 3  # places to cut a set at before giving up on subsets without a verdict
 CLEAN = 0.01  # "nothing breaks" ends the search, so it takes more certainty than a step of it, or a second seed
 
 
-def plan(flags, verdict, seeds):
+def plan(flags, verdict, seeds, lead=NO_LEAD):
     """What to run next, or the culprits, as `bisect_cli.search` describes."""
-    return _Halving(flags, verdict).run(seeds)
+    return _Halving(flags, verdict, lead).run(seeds)
 
 
 class _Found(NamedTuple):
@@ -36,9 +37,10 @@ class _Found(NamedTuple):
 
 
 class _Halving:
-    def __init__(self, flags, verdict):
+    def __init__(self, flags, verdict, lead):
         self.flags = flags
         self.verdict = verdict
+        self.lead = lead
         self.wanted, self.asked = {}, {}
         self.unresolved, self.suspects = {}, []
 
@@ -111,7 +113,7 @@ class _Halving:
             return [_Found(part)]
         whole = sets.union(part, held)
         why = f"half, with {sets.label(held)} on" if held else "half"
-        for halves in sets.splits(part)[:SPLITS]:
+        for halves in sets.splits(part, *self.lead)[:SPLITS]:
             calls = [self._ask(sets.union(half, held), whole, why) for half in halves]
             broken = [half for half, call in zip(halves, calls) if call == BROKEN]
             if held and len(broken) == 2:  # two combinations, or `held` was taken for fine by mistake

@@ -1,0 +1,117 @@
+"""Parity: do the two forms of each piece compute the same? The trainer tells, on random inputs and in seconds.
+
+A difference need not matter to training, and training can break on what parity does not see. So what it finds is only
+ever the order in which flags are tried (`lead`); verdicts come from runs alone.
+"""
+
+import contextlib
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+from bisect_cli import process, trainer
+from bisect_cli.search import NO_LEAD, Lead
+from maskrcnn.pieces import parse_flag
+
+SECONDS = 600  # after which a campaign begins without it: it would cost more than its order can save
+
+
+def argv(settings, file, case=None):
+    """The command that compares the pieces of a campaign's Settings and writes what it finds to `file`, as JSON.
+
+    Plants of other flags are left out: they act nowhere in the campaign, and the trainer would refuse them.
+    """
+    command = [*settings.trainer, "parity"] if settings.trainer else [sys.executable, "-m", "maskrcnn", "parity"]
+    command += ["--flags", ",".join(settings.flags), "--preset", settings.preset, "--seed", str(settings.seed)]
+    for plant in settings.plants:
+        if planted_flag(plant) in settings.flags:
+            command += ["--plant", plant]
+    for setting in settings.sets:
+        command += ["--set", setting]
+    return [*command, *(["--case", case] if case else []), "--json", str(file)]
+
+
+def planted_flag(plant):
+    """The flag of a --plant FLAG=FAULT. Raises UserError, with the nearest names, if there is no such flag."""
+    return parse_flag(plant.partition("=")[0])
+
+
+def show(settings, file, case=None, table=True):
+    """Compares with the trainer's own table, if wanted, on this process's standard output; returns its exit code.
+
+    An interrupt ends the trainer too, at once: there is nothing to save.
+    """
+    stdout = None if table else subprocess.DEVNULL
+    with _interruptible():
+        child = subprocess.Popen(
+            argv(settings, file, case), stdin=subprocess.DEVNULL, stdout=stdout, start_new_session=True
+        )
+        try:
+            return child.wait()
+        except BaseException:
+            process.signal_group(child.pid, signal.SIGKILL)
+            child.wait()
+            raise
+
+
+def digest(file):
+    """What a campaign keeps of the trainer's JSON in `file`, None if there is no whole one.
+
+    `differ` (worst first), `same_computation` and `agree` share the flags out: those whose forms differ, those that
+    build the same graph on or off (placebos), and all others. seconds: what it took. reason: "".
+    """
+    try:
+        told = json.loads(Path(file).read_text(), parse_constant=lambda _: None)  # the log takes no NaN
+        pieces = sorted(told["pieces"], key=_severity, reverse=True)
+        differ = [piece for piece in pieces if not piece["agrees"]]
+        agree = [piece for piece in told["pieces"] if piece["agrees"]]
+        return {
+            "reason": "",
+            "seconds": float(told["seconds"]),
+            "differ": [{key: p[key] for key in ("flag", "error", "p_value", "worst", "reproduce")} for p in differ],
+            "same_computation": [piece["flag"] for piece in agree if piece["same_computation"]],
+            "agree": [piece["flag"] for piece in agree if not piece["same_computation"]],
+        }
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+
+
+def nothing(reason):
+    """The digest where there was no parity, and why."""
+    return {"reason": reason, "seconds": None, "differ": [], "same_computation": [], "agree": []}
+
+
+def why_none(settings, code, stderr):
+    """The reason that there is no result, from the trainer's exit code and error output."""
+    if code == trainer.USER_ERROR and settings.trainer:
+        return "the trainer has no parity command"
+    said = trainer.last_line(stderr)
+    return f"it gave no result, {trainer.exit_words(code)}{': ' + said if said else ''}"
+
+
+def lead(told):
+    """The order in which to try that a digest speaks for; None speaks for none."""
+    if not told:
+        return NO_LEAD
+    return Lead(tuple(piece["flag"] for piece in told["differ"]), tuple(told["same_computation"]))
+
+
+def _severity(piece):
+    """How badly a piece differs: the largest error among its failed checks. A failed check without one (a wrong
+    distribution, a NaN, another shape) counts as an error as large as the value.
+    """
+    failed = [check["error"] for check in piece["checks"] if not check["agrees"]]
+    return max((1.0 if error is None else error for error in failed), default=0.0)
+
+
+@contextlib.contextmanager
+def _interruptible():
+    """Lets the signals that ask this process to end raise KeyboardInterrupt, as Ctrl-C does."""
+    before = {number: signal.signal(number, signal.default_int_handler) for number in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
