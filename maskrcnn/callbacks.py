@@ -13,7 +13,7 @@ from tensorpack.callbacks import Callback, ModelSaver, TFEventWriter
 from tensorpack.train import StopTraining
 
 from maskrcnn.detections import coco_metrics
-from maskrcnn.evaluate import INPUT_NAMES, OUTPUT_NAMES, detect_dataset
+from maskrcnn.evaluate import detect_dataset
 
 tfv1 = tf.compat.v1
 
@@ -44,7 +44,8 @@ class Progress(Callback):
         self._store = self._variable.assign(self._value).op
 
     def _before_train(self):
-        state = tfv1.get_default_session().run(self._variable)
+        # A run of the graph for the first time takes a while: at the start the variable is known to be zero.
+        state = tfv1.get_default_session().run(self._variable) if self.global_step else np.zeros(6 + self._n)
         self._wall_before, self.seconds, self.images, self._win_seconds, self._win_images, self._steps = state[:6]
         self._sums = state[6:].copy()
         self._start = time.monotonic()
@@ -153,6 +154,11 @@ class Checkpoint(ModelSaver):
         self._every, self._progress = save_every, progress
         self._saved = None
 
+    @property
+    def newest(self):
+        """The path of the last one, as TensorFlow names it."""
+        return f"{self.path}-{self._saved}"
+
     def _before_train(self):  # the base class writes the graph, which takes longer than all else
         self._saved = self.global_step or None
 
@@ -180,14 +186,11 @@ class Events(TFEventWriter):
 class Evaluation(Callback):
     """Scores the validation images every `eval_every` steps and at the end; `metrics` holds the last scores."""
 
-    def __init__(self, dataset, config, progress, checkpoint, metrics, signals, ranks):
-        self._dataset, self._config = dataset, config
+    def __init__(self, dataset, detector, config, progress, checkpoint, metrics, signals, ranks):
+        self._dataset, self._detector, self._config = dataset, detector, config
         self._progress, self._checkpoint, self._file = progress, checkpoint, metrics
         self._signals, self._ranks = signals, ranks
         self.metrics = {}
-
-    def _setup_graph(self):
-        self._predict = self.trainer.get_predictor(INPUT_NAMES, OUTPUT_NAMES)
 
     def _before_train(self):
         # A run that was killed during an evaluation has its checkpoint already: made up for here.
@@ -211,7 +214,8 @@ class Evaluation(Callback):
 
     def _evaluate(self):
         began = time.monotonic()
-        detections = detect_dataset(self._predict, self._dataset, self._config)
+        self._detector.load(self._checkpoint.newest)
+        detections = detect_dataset(self._detector, self._dataset, self._config)
         self.metrics = {name: round(float(v), 5) for name, v in coco_metrics(self._dataset, detections).items()}
         for name, value in self.metrics.items():
             self.trainer.monitors.put_scalar(name, value)

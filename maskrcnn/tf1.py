@@ -68,8 +68,18 @@ def session_config(threads):
     return config
 
 
+class _SessionCreator(NewSessionCreator):
+    """Initialises in one run. Its base class takes three, for variables, local ones and tables, each of which goes
+    through the whole graph; there are no tables here."""
+
+    def create_session(self):
+        session = tfv1.Session(config=self.config)
+        session.run(tf.group(tfv1.global_variables_initializer(), tfv1.local_variables_initializer()))
+        return session
+
+
 def session_creator(threads):
     """A tensorpack session creator for that many threads."""
-    creator = NewSessionCreator()
+    creator = _SessionCreator()
     creator.config = session_config(threads)  # given to the constructor, it warns of faults of old TensorFlows
     return creator

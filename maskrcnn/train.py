@@ -64,6 +64,7 @@ def train(settings, folder, signals, ranks=None):
     cv2.setNumThreads(threads())
     tfv1.set_random_seed(settings.seed)
     trainer = SimpleTrainer() if ranks is None else ranks.trainer(threads())
+    creator = session_creator(threads())
     tower = Tower(config, implementations(settings.flags, settings.plants()), ranks)
     flow = Flow(_pipeline(tower.pieces, dataset, config, settings.seed, first_step, ranks))
     trainer.setup_graph(
@@ -80,7 +81,8 @@ def train(settings, folder, signals, ranks=None):
     checkpoint = evaluation = None
     if chief:
         checkpoint = Checkpoint(folder.checkpoints, config.save_every, progress)
-        evaluation = Evaluation(validation, config, progress, checkpoint, metrics, signals, n_ranks)
+        detector = Detector(tower, creator)
+        evaluation = Evaluation(validation, detector, config, progress, checkpoint, metrics, signals, n_ranks)
         folder.events.mkdir(exist_ok=True)
     losses = Losses(
         tower.step, tower.stop, tower.names, tower.report, config, n_ranks, progress, checkpoint, metrics, stop_code
@@ -89,7 +91,7 @@ def train(settings, folder, signals, ranks=None):
         trainer.train(
             callbacks=[c for c in (progress, losses, checkpoint, evaluation) if c is not None],
             monitors=[Events(str(folder.events), flush_secs=10)] if chief else [],
-            session_creator=session_creator(threads()),
+            session_creator=creator,
             session_init=_initial_weights(checkpoint_path, config) if chief else JustCurrentSession(),
             # tensorpack's epoch is the whole rest of the run: what comes periodically goes by the global step.
             steps_per_epoch=config.steps - first_step,
@@ -190,8 +192,41 @@ def _initial_weights(checkpoint_path, config):
     return DictRestore(weights.load(config.weights, config)) if config.weights else JustCurrentSession()
 
 
+class Detector:
+    """The model for inference, with the weights of a checkpoint: the `predict` of `maskrcnn.evaluate`.
+
+    Its graph is its own and built when first needed: a run pays for it with its first evaluation, not before its first
+    step.
+    """
+
+    def __init__(self, tower, creator):
+        self._tower, self._creator = tower, creator
+        self._predictor = None
+
+    def load(self, path):
+        """Takes over the weights of a checkpoint."""
+        weights = SaverRestore(path)
+        if self._predictor is not None:
+            with self._predictor.graph.as_default():
+                weights.init(self._predictor.sess)
+            return
+        self._predictor = OfflinePredictor(
+            PredictConfig(
+                tower_func=self._tower,
+                input_signature=signature(self._tower.config),
+                input_names=INPUT_NAMES,
+                output_names=OUTPUT_NAMES,
+                session_creator=self._creator,
+                session_init=weights,
+            )
+        )
+
+    def __call__(self, pixels, hw):
+        return self._predictor(pixels, hw)
+
+
 def predictor(folder):
-    """(predict, config) of the newest checkpoint in `folder` (a RunFolder), for `maskrcnn.evaluate`.
+    """(Detector, config) of the newest checkpoint in `folder` (a RunFolder).
 
     Raises UserError where there is no checkpoint.
     """
@@ -200,17 +235,9 @@ def predictor(folder):
     if path is None:
         raise UserError(f"{folder.path}: no checkpoint yet; let the run reach its first one.")
     config = dataclasses.replace(settings.config, classes=len(folder.run()["categories"]))
-    predict = OfflinePredictor(
-        PredictConfig(
-            tower_func=Tower(config, implementations(settings.flags, settings.plants())),
-            input_signature=signature(config),
-            input_names=INPUT_NAMES,
-            output_names=OUTPUT_NAMES,
-            session_creator=session_creator(threads()),
-            session_init=SaverRestore(path),
-        )
-    )
-    return predict, config
+    detector = Detector(Tower(config, implementations(settings.flags, settings.plants())), session_creator(threads()))
+    detector.load(path)
+    return detector, config
 
 
 def hardware():
