@@ -3,12 +3,15 @@
 from typing import Callable, NamedTuple, Optional
 
 import numpy as np
+
+from maskrcnn.parity.graphs import FORMS, Failure, PieceGraph
+
+# isort: split
 import tensorflow as tf
 
 from maskrcnn.parity import references
 from maskrcnn.parity.cases import CASES, Image, drawn_until, generator, stack
 from maskrcnn.parity.checks import Check, relative_error
-from maskrcnn.parity.graphs import FORMS, Failure, PieceGraph
 from maskrcnn.structures import BoxOutputs
 
 TRAINING_AND_EVALUATION = ({"training": True}, {"training": False})
