@@ -116,7 +116,9 @@ def main():
     models = subsets(tuple(PIECES)[1:]) if options.each else few_models()
     with tempfile.TemporaryDirectory() as folder:
         tasks = [(flags, b, folder) for b in BATCHES for flags in models if (flags, b) not in seen][: options.limit]
-        with multiprocessing.get_context("spawn").Pool(options.workers) as pool, open(options.out, "a") as out:
+        # TensorFlow gives the memory of a graph back with its process only.
+        processes = multiprocessing.get_context("spawn").Pool(options.workers, maxtasksperchild=16)
+        with processes as pool, open(options.out, "a") as out:
             for line in pool.imap_unordered(check, tasks):
                 done.append(line)
                 out.write(json.dumps(line) + "\n")
