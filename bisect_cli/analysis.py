@@ -3,31 +3,25 @@
 from typing import NamedTuple
 
 from bisect_cli import judge, parity
-from bisect_cli.campaign import CRASHED, metric_key
-from bisect_cli.search import halving
+from bisect_cli.campaign import CANCELLED, CRASHED, metric_key
+from bisect_cli.search import Question, find
 from maskrcnn.errors import UserError
 
 
 class Analysis(NamedTuple):
     """verdicts: {metric: {flags: Verdict}}, empty until the baseline is complete. plans: {metric: Plan}.
 
-    failure: why nothing can be concluded at all, or "". short: {metric: target} that the baseline itself misses.
+    wanted: the runs that all metrics together want, most urgent first, as Wants. cancel: subsets of runs in flight that
+    can no longer matter. failure: why nothing can be concluded at all, or "". short: {metric: target} that the baseline
+    itself misses.
     """
 
     verdicts: dict
     plans: dict
+    wanted: tuple
+    cancel: tuple
     failure: str
     short: dict
-
-    @property
-    def wanted(self):
-        """What all metrics together want: each subset once, with the most runs that any of them asks for."""
-        wants = {}
-        for plan in self.plans.values():
-            for want in plan.wanted:
-                if want.flags not in wants or wants[want.flags].runs < want.runs:
-                    wants[want.flags] = want
-        return list(wants.values())
 
     @property
     def blind(self):
@@ -41,12 +35,36 @@ class Analysis(NamedTuple):
         return any(plan.unresolved for plan in self.plans.values())
 
 
-def analyse(state, search=halving.plan):
+def analyse(state):
     """The Analysis of a campaign's State."""
+    verdicts, failure, short = _verdicts(state)
+    answer = find(state.settings.search)(_question(state, verdicts))
+    return Analysis(verdicts, answer.plans, answer.wanted, answer.cancel, failure, short)
+
+
+def _question(state, verdicts):
+    """What the search of a campaign knows."""
+    settings = state.settings
+    judged = any(verdicts.values())
+    out = [trial for trial in state.trials.values() if not trial.ended and trial.state != CANCELLED]
+    unjudged = [] if judged else [trial for trial in state.trials.values() if trial.ended]
+    return Question(
+        settings.flags,
+        verdicts,
+        tuple(trial.flags for trial in (*unjudged, *out)),
+        max(0, (state.slots or 1) - len(out)),
+        settings.seeds,
+        parity.lead(state.parity),
+        settings.suspects,
+        settings.trusts,
+    )
+
+
+def _verdicts(state):
+    """The verdicts, the reason of a failure or "", and the targets missed by the baseline, as in Analysis."""
     settings = state.settings
     subsets = list(dict.fromkeys(trial.flags for trial in state.trials.values()))
-    lead = parity.lead(state.parity)
-    verdicts, plans, failure, short = {}, {}, "", {}
+    verdicts, failure, short = {}, "", {}
     for metric in settings.metrics:
         table = verdicts[metric] = {}
         reference, crashed = _values(state, (), metric)
@@ -63,8 +81,7 @@ def analyse(state, search=halving.plan):
                     values, crashed = _values(state, flags, metric)
                     if values or crashed:
                         table[flags] = judge.judge(reference, values, crashed, settings.targets.get(metric))
-        plans[metric] = search(settings.flags, table.get, settings.seeds, lead)
-    return Analysis(verdicts, plans, failure, short)
+    return verdicts, failure, short
 
 
 def check_metrics(settings, trial):

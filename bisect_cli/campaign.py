@@ -11,7 +11,8 @@ from maskrcnn.errors import UserError, unknown
 SIZES = ("", "50", "75", "_small", "_medium", "_large")
 METRICS = {f"{kind}/AP{size}": kind if not size else f"{kind}/AP{size}" for kind in ("bbox", "segm") for size in SIZES}
 ATTEMPTS = 3  # of one trial before it counts as crashed
-WAITING, RUNNING, FINISHED, DIVERGED, CRASHED = "waiting", "running", "finished", "diverged", "crashed"
+WAITING, RUNNING, CANCELLED = "waiting", "running", "cancelled"
+FINISHED, DIVERGED, CRASHED = "finished", "diverged", "crashed"
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,9 @@ class Settings:
     plants: tuple = ()
     batch: Optional[int] = None  # None leaves it to the preset
     sets: tuple = ()
+    search: str = "halving"  # one of search.SEARCHES; campaigns from before there was a choice have none
+    suspects: dict = field(default_factory=dict)  # {flag: how many times likelier a culprit than another}
+    trusts: tuple = ()  # flags held to be innocent
     seeds: int = 3  # replicates of the baseline
     seed: int = 0  # the first; replicate k of any subset has seed + k
     trainer: tuple = ()  # command; empty for the one that belongs to this package
@@ -92,7 +96,8 @@ def check_name(name):
 class Trial:
     """One training run: a subset of flags and a seed. It may take several attempts.
 
-    slot and ticket (how its launcher finds it again) are those of the attempt under way, else None.
+    slot and ticket (how its launcher finds it again) are those of the attempt under way, else None. A cancelled run
+    could no longer matter when it was stopped; it goes on where it was should it be wanted again.
     crashes counts since the campaign was last gone on with. metrics: those of the end, empty if diverged.
     """
 
@@ -108,6 +113,7 @@ class Trial:
     metrics: dict = field(default_factory=dict)
     wall: Optional[float] = None
     reason: str = ""
+    why: str = ""  # the search asked for it
 
     @property
     def ended(self):
@@ -177,6 +183,7 @@ def apply(state, event):
             ticket=event["ticket"],
             started=event.get("time"),
             reason="",
+            why=event.get("why", ""),
         )
         return dataclasses.replace(state, trials={**state.trials, trial.id: trial})
     if kind == "ended" and event["trial"] in state.trials:
@@ -186,12 +193,12 @@ def apply(state, event):
 
 
 def _ended(trial, event):
-    """A trial after an attempt. outcome: finished, diverged, crashed, stopped (asked to), lost (died with its
-    controller) or refused.
+    """A trial after an attempt. outcome: finished, diverged, crashed, stopped (asked to), cancelled (no longer of use),
+    lost (died with its controller) or refused.
     """
     outcome = event["outcome"]
     crashes = trial.crashes + (outcome == CRASHED)
-    state = outcome if outcome in (FINISHED, DIVERGED) else CRASHED if crashes >= ATTEMPTS else WAITING
+    state = outcome if outcome in (FINISHED, DIVERGED, CANCELLED) else CRASHED if crashes >= ATTEMPTS else WAITING
     return dataclasses.replace(
         trial,
         state=state,

@@ -456,9 +456,11 @@ def _same(existing, settings, folder):
 def _dry_run(settings, slots, max_runs, runs_dir, parity):
     from bisect_cli import flags as sets
     from bisect_cli import store
-    from bisect_cli.search import halving, most_runs
+    from bisect_cli.search import Question, find, most_runs
 
-    first = halving.plan(settings.flags, lambda flags: None, settings.seeds).wanted
+    first = find(settings.search)(
+        Question(settings.flags, {metric: {} for metric in settings.metrics}, seeds=settings.seeds)
+    ).wanted
     if parity:
         click.echo(
             "Before any run, the two forms of each flag would be compared (parity), for the order in which to try."
@@ -466,7 +468,7 @@ def _dry_run(settings, slots, max_runs, runs_dir, parity):
     click.echo("First would run:")
     for want in first:
         click.echo(f"  {sets.label(want.flags, settings.flags)}: {want.runs} {'run' if want.runs == 1 else 'runs'}")
-    most = most_runs(halving.plan, settings.flags, settings.seeds)
+    most = most_runs(find(settings.search), settings.flags, settings.seeds)
     limit = f", and --max-runs stops it at {max_runs}" if max_runs and max_runs < most else ""
     fewest = sum(want.runs for want in first)
     led = " (parity may make it a few more or less)" if parity else ""

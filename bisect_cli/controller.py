@@ -12,7 +12,7 @@ import time
 
 from bisect_cli import parity, store, trainer
 from bisect_cli.analysis import analyse, check_metrics
-from bisect_cli.campaign import ATTEMPTS, CRASHED, DIVERGED, FINISHED, WAITING, apply
+from bisect_cli.campaign import ATTEMPTS, CANCELLED, CRASHED, DIVERGED, FINISHED, WAITING, apply
 from bisect_cli.launchers import Job
 from maskrcnn.errors import UserError
 
@@ -138,7 +138,7 @@ class Controller:
 
     def _next(self):
         """What to start, most urgent first: trials that were begun before, or (flags, seed) of new ones, as (trial or
-        None, flags, seed).
+        None, flags, seed, why).
         """
         room = float("inf") if self.max_runs is None else self.max_runs - len(self.state.trials)
         chosen = []
@@ -146,10 +146,10 @@ class Controller:
             trials = self.state.of(want.flags)
             for k in range(want.runs):
                 if k < len(trials):
-                    if trials[k].state == WAITING:
-                        chosen.append((trials[k], want.flags, trials[k].seed))
+                    if trials[k].state in (WAITING, CANCELLED):
+                        chosen.append((trials[k], want.flags, trials[k].seed, want.why))
                 elif room > 0:
-                    chosen.append((None, want.flags, self.state.settings.seed + k))
+                    chosen.append((None, want.flags, self.state.settings.seed + k, want.why))
                     room -= 1
         return chosen
 
@@ -157,12 +157,12 @@ class Controller:
         used = {trial.slot for trial in self.state.running}
         free = [slot for slot in range(1, self.launcher.slots + 1) if slot not in used]
         free = free[: max(0, self.launcher.slots - len(self.handles))]  # adopted runs may sit in slots beyond
-        for slot, (trial, flags, seed) in zip(free, self._next()):
-            self._start(trial, flags, seed, slot)
+        for slot, (trial, flags, seed, why) in zip(free, self._next()):
+            self._start(trial, flags, seed, slot, why)
 
     # Runs
 
-    def _start(self, trial, flags, seed, slot):
+    def _start(self, trial, flags, seed, slot, why):
         name = trial.id if trial else f"t{len(self.state.trials) + 1:02d}"
         attempt = trial.attempts + 1 if trial else 1
         home = store.trial_folder(self.folder, name)
@@ -181,6 +181,7 @@ class Controller:
                 seed=seed,
                 attempt=attempt,
                 slot=slot,
+                why=why,
                 ticket=handle.ticket,
                 argv=argv,
             )
