@@ -13,7 +13,7 @@ class Analysis(NamedTuple):
 
     wanted: the runs that all metrics together want, most urgent first, as Wants. cancel: subsets of runs in flight that
     can no longer matter. failure: why nothing can be concluded at all, or "". short: {metric: target} that the baseline
-    itself misses.
+    itself misses. scale: of the judge.
     """
 
     verdicts: dict
@@ -22,12 +22,15 @@ class Analysis(NamedTuple):
     cancel: tuple
     failure: str
     short: dict
+    scale: judge.Scale
 
     @property
     def blind(self):
         """The metrics whose baseline is lower than the smallest drop worth naming: nothing can be seen to break."""
         return [
-            metric for metric, table in self.verdicts.items() if () in table and table[()].mean < judge.SMALLEST_DROP
+            metric
+            for metric, table in self.verdicts.items()
+            if () in table and table[()].mean < self.scale.smallest_drop
         ]
 
     @property
@@ -39,7 +42,12 @@ def analyse(state):
     """The Analysis of a campaign's State."""
     verdicts, failure, short = _verdicts(state)
     answer = find(state.settings.search)(_question(state, verdicts))
-    return Analysis(verdicts, answer.plans, answer.wanted, answer.cancel, failure, short)
+    return Analysis(verdicts, answer.plans, answer.wanted, answer.cancel, failure, short, scale_of(state.settings))
+
+
+def scale_of(settings):
+    """The judge's Scale for the preset of a campaign."""
+    return judge.COCO if settings.preset == "coco" else judge.SHAPES
 
 
 def _question(state, verdicts):
@@ -74,13 +82,17 @@ def _verdicts(state):
                 what = "diverged" if reference else "crashed"
                 failure = f"the baseline, with all flags off, {what}: there is nothing to compare with"
             else:
-                table[()] = base._replace(runs=len(reference) + crashed)
-                if metric in settings.targets and judge.falls_short(reference, settings.targets[metric]):
+                if metric in settings.targets and judge.falls_short(
+                    reference, settings.targets[metric], scale_of(settings)
+                ):
                     short[metric] = settings.targets[metric]
-                for flags in filter(None, subsets):
-                    values, crashed = _values(state, flags, metric)
-                    if values or crashed:
-                        table[flags] = judge.judge(reference, values, crashed, settings.targets.get(metric))
+                runs = {flags: _values(state, flags, metric) for flags in filter(None, subsets)}
+                runs = {flags: told for flags, told in runs.items() if told[0] or told[1]}
+                values, crashes = ({flags: told[i] for flags, told in runs.items()} for i in (0, 1))
+                table.update(
+                    judge.judge_all(reference, values, crashes, settings.targets.get(metric), scale_of(settings))
+                )
+                table[()] = table[()]._replace(runs=len(reference) + crashed)
     return verdicts, failure, short
 
 

@@ -7,9 +7,12 @@ from dataclasses import dataclass, field
 from typing import Optional
 
 from maskrcnn.errors import UserError, unknown
+from maskrcnn.pieces import parse_flag
 
 SIZES = ("", "50", "75", "_small", "_medium", "_large")
 METRICS = {f"{kind}/AP{size}": kind if not size else f"{kind}/AP{size}" for kind in ("bbox", "segm") for size in SIZES}
+SEARCHES = ("bayes", "halving", "ddmin")
+SUSPECT = 6.0  # how many times likelier a culprit a flag is that the user suspects and says no more of
 ATTEMPTS = 3  # of one trial before it counts as crashed
 WAITING, RUNNING, CANCELLED = "waiting", "running", "cancelled"
 FINISHED, DIVERGED, CRASHED = "finished", "diverged", "crashed"
@@ -31,7 +34,7 @@ class Settings:
     plants: tuple = ()
     batch: Optional[int] = None  # None leaves it to the preset
     sets: tuple = ()
-    search: str = "halving"  # one of search.SEARCHES; campaigns from before there was a choice have none
+    search: str = "halving"  # one of SEARCHES; campaigns from before there was a choice have none
     suspects: dict = field(default_factory=dict)  # {flag: how many times likelier a culprit than another}
     trusts: tuple = ()  # flags held to be innocent
     seeds: int = 3  # replicates of the baseline
@@ -77,6 +80,35 @@ def parse_targets(text, metrics):
                 f"--target {part.strip()}: write METRIC=AP, with one of {', '.join(metrics)} and an AP between 0 and 1."
             )
     return targets
+
+
+def parse_suspects(texts, flags):
+    """{flag: weight} of several "FLAG" or "FLAG=WEIGHT". Raises UserError where one is no flag of the campaign, or no
+    positive number.
+    """
+    suspects = {}
+    for text in texts:
+        name, given, value = text.partition("=")
+        flag = _flag_of(name, flags, "--suspect")
+        try:
+            suspects[flag] = float(value) if given else SUSPECT
+        except ValueError:
+            suspects[flag] = math.nan
+        if not 0 < suspects[flag] < math.inf:
+            raise UserError(f"--suspect {text}: write FLAG=TIMES, with a positive number of times, or FLAG alone.")
+    return suspects
+
+
+def parse_trusts(texts, flags):
+    """Several flags of the campaign. Raises UserError where one is none."""
+    return tuple(dict.fromkeys(_flag_of(text, flags, "--trust") for text in texts))
+
+
+def _flag_of(text, flags, option):
+    flag = parse_flag(text.strip())
+    if flag not in flags:
+        raise UserError(f"{option} {flag}: it is not among --flags, so it is off in every run; leave it out.")
+    return flag
 
 
 def metric_key(metric):

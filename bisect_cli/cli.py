@@ -14,6 +14,7 @@ from pathlib import Path
 
 import click
 
+from bisect_cli.campaign import SEARCHES
 from maskrcnn.errors import UserError
 
 EXIT = {"finished": 0, "failed": 1, "inconclusive": 3, "interrupted": 130}
@@ -127,6 +128,21 @@ def flags():
 @sets_option
 @click.option("--seeds", default=3, show_default=True, help="Runs of the baseline.")
 @click.option("--seed", default=0, show_default=True, help="The first seed.")
+@click.option(
+    "--search",
+    type=click.Choice(SEARCHES),
+    default="halving",
+    show_default=True,
+    help="How to choose the next run (docs/bisecting.md).",
+)
+@click.option(
+    "--suspect",
+    "suspects",
+    multiple=True,
+    metavar="FLAG[=TIMES]",
+    help="A likely culprit, so many times likelier than another flag (default 6). Repeatable.",
+)
+@click.option("--trust", "trusts", multiple=True, metavar="FLAG", help="An unlikely culprit. Repeatable.")
 @slots_option
 @max_runs_option
 @click.option("--name", help="Name of the campaign; one that exists is gone on with. Default: the date and a number.")
@@ -147,7 +163,7 @@ def start(
     """Train a baseline and the failing set, and narrow the set down to what breaks it."""
     from bisect_cli import flags as sets
     from bisect_cli import store, trainer
-    from bisect_cli.campaign import Settings, check_name, parse_metric, parse_targets
+    from bisect_cli.campaign import Settings, check_name, parse_metric, parse_suspects, parse_targets, parse_trusts
     from maskrcnn.config import TARGETS
 
     slots = _slots(slots, given["ranks"] > 1 or given["hosts"])
@@ -159,9 +175,10 @@ def start(
         check_name(name)
     metrics = tuple(dict.fromkeys(parse_metric(m) for m in metrics)) or ("bbox", "segm")
     known = {metric: ap for metric, ap in TARGETS.get(given["preset"], {}).items() if metric in metrics}
+    flags = sets.parse(flag_text)
     settings = Settings(
         name=name or "",
-        flags=sets.parse(flag_text),
+        flags=flags,
         metrics=metrics,
         preset=given["preset"],
         data=str(data.resolve()) if data else "",
@@ -172,6 +189,9 @@ def start(
         plants=tuple(given["plants"]),
         batch=batch,
         sets=tuple(given["sets"]),
+        search=given["search"],
+        suspects=parse_suspects(given["suspects"], flags),
+        trusts=parse_trusts(given["trusts"], flags),
         seeds=seeds,
         seed=given["seed"],
         trainer=tuple(trainer_command or ()),

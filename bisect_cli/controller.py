@@ -48,6 +48,7 @@ class Controller:
         self.compare, self.patience = compare, patience
         self.analysis = analyse(state)
         self.handles = {}  # trial id -> Handle of its attempt under way
+        self.cancelled = {}  # trial id -> when its run, of no more use, is killed if it has not ended
         self.interrupts = 0
 
     def run(self):
@@ -75,6 +76,7 @@ class Controller:
                     ending = self._ending()
                     if ending:
                         return self._close(*ending)
+                    self._cancel()
                     self._fill()
                     self.listen(None, self)
                     time.sleep(POLL)
@@ -160,6 +162,16 @@ class Controller:
         for slot, (trial, flags, seed, why) in zip(free, self._next()):
             self._start(trial, flags, seed, slot, why)
 
+    def _cancel(self):
+        """Asks the runs that can no longer matter to save and end, and kills those left after the grace time."""
+        for trial in self.state.running:
+            if trial.flags in self.analysis.cancel and trial.id in self.handles and trial.id not in self.cancelled:
+                self.handles[trial.id].ask_to_stop()
+                self.cancelled[trial.id] = time.monotonic() + self.grace
+        for name, deadline in self.cancelled.items():
+            if name in self.handles and time.monotonic() > deadline:
+                self.handles[name].kill()
+
     # Runs
 
     def _start(self, trial, flags, seed, slot, why):
@@ -216,6 +228,8 @@ class Controller:
             error = trainer.last_line(_tail(store.trial_folder(self.folder, trial.id) / f"attempt-{trial.attempts}"))
             if stopping:
                 self._ended(trial, "stopped", end.code, "stopped on request")
+            elif self.cancelled.pop(name, None):
+                self._ended(trial, CANCELLED, end.code, "it could no longer matter")
             elif end.code == trainer.USER_ERROR:
                 self._ended(trial, "refused", end.code, error)
                 raise UserError(

@@ -7,8 +7,8 @@ needs no undoing, and the same log always leads to the same plan. All randomness
 What it sees is a Question: the flags, the verdicts so far of every metric, the runs whose results are still out, how
 many slots are free, and what parity and the user say beforehand. What it says is an Answer: for each metric a Plan
 (what is known, and whether the search of that metric is over), and for all metrics together the runs wanted, most
-urgent first. A Want is a total: it asks that a subset has so many runs, ended ones and those in flight included. So runs in
-flight that still matter are wanted too, nothing is started twice, and whoever drives a search does this:
+urgent first. A Want is a total: it asks that a subset has so many runs, ended ones and those in flight included. So
+runs in flight that still matter are wanted too, nothing is started twice, and whoever drives a search does this:
 
     begun = {}                                        # subset -> runs begun, ended ones included
     answer = find("halving")(Question(flags, verdicts, in_flight, slots))
@@ -28,8 +28,6 @@ from itertools import combinations
 from typing import NamedTuple
 
 from bisect_cli.judge import BASELINE, BROKEN, FINE, Verdict
-
-SEARCHES = ("halving",)
 
 
 class Lead(NamedTuple):
@@ -159,7 +157,7 @@ class Plan(NamedTuple):
 
 
 def find(name):
-    """The search of this name, one of SEARCHES."""
+    """The search of this name, one of campaign.SEARCHES."""
     return importlib.import_module(f"bisect_cli.search.{name}").search
 
 
