@@ -75,7 +75,7 @@ def _verdicts(state):
     verdicts, failure, short = {}, "", {}
     for metric in settings.metrics:
         table = verdicts[metric] = {}
-        reference, crashed = _values(state, (), metric)
+        reference, crashed = outcomes(state, (), metric)
         if len(reference) + crashed >= settings.seeds:
             base = judge.baseline(reference)
             if base.mean is None:
@@ -86,7 +86,7 @@ def _verdicts(state):
                     reference, settings.targets[metric], scale_of(settings)
                 ):
                     short[metric] = settings.targets[metric]
-                runs = {flags: _values(state, flags, metric) for flags in filter(None, subsets)}
+                runs = {flags: outcomes(state, flags, metric) for flags in filter(None, subsets)}
                 runs = {flags: told for flags, told in runs.items() if told[0] or told[1]}
                 values, crashes = ({flags: told[i] for flags, told in runs.items()} for i in (0, 1))
                 table.update(
@@ -106,7 +106,7 @@ def check_metrics(settings, trial):
             )
 
 
-def _values(state, flags, metric):
+def outcomes(state, flags, metric):
     """The metric of each run of a subset that ended (NaN if diverged), and how many of them crashed."""
     values, crashed = [], 0
     for trial in state.of(flags):

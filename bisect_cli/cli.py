@@ -333,6 +333,26 @@ def list_(runs_dir):
 
 
 @main.command()
+@click.argument("name")
+@click.argument("trial", required=False)
+@runs_dir
+def explain(name, trial, runs_dir):
+    """Why a culprit, or the verdict on a run, was named, in words and numbers, and what would change it."""
+    from bisect_cli import store
+    from bisect_cli.analysis import analyse
+    from bisect_cli.report.explain import of_campaign, of_trial
+    from maskrcnn.errors import unknown
+
+    folder = store.find(runs_dir, name)
+    state, _ = store.load(folder)
+    if trial and trial not in state.trials:
+        raise unknown(f"trial of campaign '{name}'", trial, state.trials or ["(none has started)"])
+    analysis = analyse(state)
+    for line in of_trial(state, analysis, state.trials[trial]) if trial else of_campaign(state, analysis):
+        click.echo(line)
+
+
+@main.command()
 @click.argument("trial")
 @click.option("--name", help="The campaign. Default: the most recent one.")
 @click.option("-f", "--follow", is_flag=True, help="Go on until the run ends.")

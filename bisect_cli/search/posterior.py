@@ -2,14 +2,13 @@
 
 Likelihood of a hypothesis: the product, over all subsets, of the likelihood of their runs if broken or if fine, as it
 says, which are the judge's continuous margins. The noise and the size of the drop are not known, but the same for all
-subsets, so the product is taken in each of K worlds, and then averaged: a hypothesis is not believed because it explains
-each verdict in a world of its own. Two guards keep the probabilities honest where the world is not as the family has it:
+subsets, so the product is taken in each of K worlds, and then averaged: a hypothesis is not believed because it
+explains each verdict in a world of its own. Two guards keep the probabilities honest where no hypothesis is right:
   - one subset's verdict may be wrong for a reason that all its runs share (a combination with an effect of its own, a
     freak). So each subset is, with probability WRONG, the opposite of what the hypothesis says, and never speaks for
     more than 1/WRONG to one;
-  - no hypothesis of the family may be right. "Something else" (prior ELSE) says that the whole set is broken and nothing
-    about its subsets, so each is broken or fine with even odds; it wins when the best hypothesis contradicts several
-    clear verdicts.
+  - "something else" (prior ELSE) says that the whole set is broken and nothing about its subsets, so each is broken or
+    fine with even odds; it wins when the best hypothesis contradicts several clear verdicts.
 """
 
 from typing import NamedTuple
@@ -45,8 +44,8 @@ class Posterior(NamedTuple):
 
 
 class Evidence(NamedTuple):
-    """What the runs of m subsets say. subsets: bool [m, n]; fine, broken: log likelihoods of their runs, [m, K], in each
-    of K worlds; worlds: [K], the log weights of these, in any unit.
+    """What the runs of m subsets say. subsets: bool [m, n]; fine, broken: log likelihoods of their runs, [m, K], in
+    each of K worlds; worlds: [K], the log weights of these, in any unit.
     """
 
     subsets: np.ndarray
