@@ -143,7 +143,7 @@ def test_every_culprit_of_one_and_two_flags_is_named_in_fewer_runs_than_by_halvi
             assert all(culprit.confidence > 0.97 for culprit in plan.culprits)
             runs.append(len(rounds))
         assert sum(runs) / len(runs) < most
-    assert clear_runs(find("bayes"), ALL, 3, ()) == 4
+    assert clear_runs(find("bayes"), ALL, 3, ()) == 5
 
 
 def test_triples_are_named():

@@ -5,7 +5,8 @@
      information, summed over the metrics whose search is not over (`information`, `candidates`), plus what is saved if
      it will be needed for a confirmation anyway. All free slots are filled that way, each given the runs in flight.
   3. A metric is settled when one hypothesis has STOP, and runs that had no part in finding it bear it out: each culprit
-     alone is broken, and the set without the culprits is fine.
+     alone is broken, and the set without the culprits is fine. That nothing breaks takes two runs of the whole set:
+     both culprits of 2019 had first been recorded as converging.
   4. If no hypothesis fits, it says so: subsets whose verdict contradicts the best one are run again, and if that does
      not help, the metric is taken apart by `halving`, which assumes nothing but that runs can be repeated.
 Runs that crash tell nothing, except where all runs of one flag crash: see `crashes`.
@@ -273,7 +274,7 @@ class _Metric:
         without = [i for i, subset in enumerate(self.tried) if subset not in {one for one, _, _ in subsets}]
         named = self._posterior(without)
         fresh = named.probability[self.posterior.best] if len(named.family) == len(self.posterior.family) else 0.0
-        runs = 1 if fresh >= NAMED or not culprits else halving.CONFIRMED
+        runs = 1 if culprits and fresh >= NAMED else halving.CONFIRMED
         for subset, call, why in subsets:
             verdict = self.table.get(subset)
             if verdict is None or verdict.runs < runs:
@@ -343,7 +344,7 @@ class _Metric:
             likely = tuple(flag for flag in self.flags if odds[flag] >= 0.1)
             suspects = ((likely, ()),) if self.table.get(self.flags) and likely else ()
             return Plan(wanted, (), self.unresolved, suspects, asked, None, beliefs, odds)
-        clean = self.sure if not self.culprits else None
+        clean = self.sure if not self.culprits and not self.unresolved else None
         missing = {one.flags for one in self.unresolved}
         culprits = tuple(self._culprit(one) for one in self.culprits if one not in missing)
         return Plan((), culprits, self.unresolved, (), asked, clean, beliefs, odds)
