@@ -1,12 +1,16 @@
 """The search that weighs explanations, against brute force, over tables of outcomes, and with real noise."""
 
 import math
+import os
 import random
 from itertools import combinations
+from pathlib import Path
 
 import numpy as np
 import pytest
+from test_halving import read_table
 
+from bisect_cli import flags as sets
 from bisect_cli import judge
 from bisect_cli.flags import ALL
 from bisect_cli.judge import BASELINE, BROKEN, CRASHED, FINE, Verdict
@@ -16,6 +20,7 @@ from bisect_cli.search.information import ERROR, Outlook
 from bisect_cli.search.posterior import ELSE, WRONG, evidence, posterior
 
 EVERY = {**UP_TO_TWO, **OF_THREE}
+GOLDEN = sorted((Path(__file__).parent / "golden" / "bayes").glob("*.txt"))
 
 
 def clear(subset, runs, culprits, log_odds=6.0):
@@ -126,6 +131,48 @@ def test_information_is_the_mutual_information_of_two_runs():
     # I(Y2; H | Y1) = H(Y1, Y2) - H(Y1) - H(H, Y1, Y2) + H(H, Y1)
     wanted = entropy(1, 2) - entropy(1) - entropy(0, 1, 2) + entropy(0, 1)
     assert outlook.information(second[None])[0] == pytest.approx(wanted, abs=1e-4)
+
+
+def transcript(table):
+    """The lines of a whole search over a table of outcomes, two runs at a time."""
+    lines, number = [], 0
+    while True:
+        known = {subset: table.verdict(subset) for subset in table.runs} if table.runs.get((), 0) >= table.seeds else {}
+        out = () if known else tuple(subset for subset, runs in table.runs.items() for _ in range(runs))
+        answer = bayes.search(Question(table.flags, {"segm": known}, out, 2, table.seeds, table.lead))
+        plan = answer.plans["segm"]
+        if known and plan.beliefs:
+            best = plan.beliefs[0]
+            told = " and ".join(" + ".join(one) for one in best.culprits) or "nothing breaks"
+            lines.append(f"  likeliest: {told}, {best.probability:.3f}")
+        if plan.done:
+            return [*lines, *table.conclusion(plan)]
+        number += 1
+        assert number < 100, "the search does not end"
+        lines.append(f"round {number}")
+        free = 2
+        for want in answer.wanted:
+            more = min(free, want.runs - table.runs.get(want.flags, 0))
+            if more > 0:
+                free -= more
+                table.runs[want.flags] = table.runs.get(want.flags, 0) + more
+                runs = f"{more} runs" if more > 1 else "1 run"
+                lines.append(f"  {want.why}: {sets.label(want.flags, table.flags)}: {runs}: {table.call(want.flags)}")
+
+
+@pytest.mark.parametrize("path", GOLDEN, ids=lambda path: path.stem)
+def test_transcript(path):
+    """Whole searches with two slots; UPDATE_GOLDEN=1 writes them anew."""
+    head, _, wanted = path.read_text().partition("\n\n")
+    lines = transcript(read_table(head))
+    if os.environ.get("UPDATE_GOLDEN"):
+        path.write_text(head.rstrip("\n") + "\n\n" + "\n".join(lines) + "\n")
+    else:
+        assert "\n".join(lines) + "\n" == wanted
+
+
+def test_transcripts_exist():
+    assert len(GOLDEN) >= 8
 
 
 def test_every_culprit_of_one_and_two_flags_is_named_in_fewer_runs_than_by_halving():

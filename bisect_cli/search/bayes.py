@@ -4,7 +4,7 @@
   2. First run: the baseline and the whole set, which the question is about. Then the subset with the most expected
      information, summed over the metrics whose search is not over (`information`, `candidates`), plus what is saved if
      it will be needed for a confirmation anyway. All free slots are filled that way, each given the runs in flight.
-  3. A metric is settled when one hypothesis has STOP, and runs that had no part in finding it bear it out: each culprit
+  3. A metric is settled when one hypothesis has STOP, and runs that it could be named without bear it out: each culprit
      alone is broken, and the set without the culprits is fine. That nothing breaks takes two runs of the whole set:
      both culprits of 2019 had first been recorded as converging.
   4. If no hypothesis fits, it says so: subsets whose verdict contradicts the best one are run again, and if that does
@@ -25,7 +25,7 @@ from bisect_cli.search.information import Outlook
 from bisect_cli.search.posterior import evidence, posterior
 
 STOP = 0.98  # of the hypothesis named: the mean of what campaigns end with is then above .99
-NAMED = 0.5  # of a hypothesis without its confirming runs, for these to count as fresh
+NAMED = 0.5  # of a hypothesis without one of its confirming subsets, for that one to count as fresh evidence
 ALL_TRIPLES = 16  # flags up to which triples are always among the hypotheses; beyond, when the others do not fit
 WIDEN = 0.1  # of something else, for triples of more flags
 MISFIT = 0.5  # of something else, for giving up on hypotheses
@@ -271,12 +271,9 @@ class _Metric:
         """The runs that are missing before the best hypothesis is the result."""
         culprits = self.culprits
         subsets = self._confirming(culprits)
-        without = [i for i, subset in enumerate(self.tried) if subset not in {one for one, _, _ in subsets}]
-        named = self._posterior(without)
-        fresh = named.probability[self.posterior.best] if len(named.family) == len(self.posterior.family) else 0.0
-        runs = 1 if culprits and fresh >= NAMED else halving.CONFIRMED
         for subset, call, why in subsets:
             verdict = self.table.get(subset)
+            runs = 1 if culprits and self._named_without(subset) else halving.CONFIRMED
             if verdict is None or verdict.runs < runs:
                 yield Want(subset, runs, why)
             elif verdict.call != call and not (
@@ -287,6 +284,12 @@ class _Metric:
                 else:
                     told = {CRASHED: "its runs crashed"}.get(verdict.call, f"{verdict.call} after {verdict.runs} runs")
                     self.unresolved += (Unresolved(subset, told),)
+
+    def _named_without(self, subset):
+        """Whether all other subsets name the best hypothesis too, so that the run of this one is fresh evidence."""
+        told = self._posterior([i for i, other in enumerate(self.tried) if other != subset])
+        same = len(told.family) == len(self.posterior.family)
+        return same and told.probability[self.posterior.best] >= NAMED
 
     def _faint(self):
         """The whole set stays undecided and nothing else is clearly broken: its parts would be no clearer."""
