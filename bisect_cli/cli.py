@@ -131,7 +131,7 @@ def flags():
 @click.option(
     "--search",
     type=click.Choice(SEARCHES),
-    default="halving",
+    default="bayes",
     show_default=True,
     help="How to choose the next run (docs/bisecting.md).",
 )

@@ -29,6 +29,7 @@ NAMED = 0.5  # of a hypothesis without one of its confirming subsets, for that o
 ALL_TRIPLES = 16  # flags up to which triples are always among the hypotheses; beyond, when the others do not fit
 WIDEN = 0.1  # of something else, for triples of more flags
 MISFIT = 0.5  # of something else, for giving up on hypotheses
+CONFIRMS = 0.8  # of the hypotheses that a run would bear out, for it to be called a confirmation
 SAVED = 0.7  # bits that a run tells on average: what is saved by one that a confirmation needs later anyway
 LEAST = 0.02  # bits below which a run is not worth making
 SPARE = 0.1  # ... and below which a free slot stays free
@@ -198,7 +199,9 @@ class _Worth:
         chosen = min(alike, key=lambda i: (plainness(self.flags, rows[i]), -scores[i]))
         if bits[chosen] < least:
             return None
-        return self._subset(rows[chosen]), f"tells most: {bits[chosen]:.2f} bits"
+        subset = self._subset(rows[chosen])
+        confirms = self.needed.get(subset, 0.0) >= CONFIRMS * SAVED
+        return subset, f"{'confirm the likeliest' if confirms else 'tells most'}: {bits[chosen]:.2f} bits"
 
 
 class _Metric:
