@@ -3,37 +3,34 @@
 from typing import NamedTuple
 
 from bisect_cli import judge, parity
-from bisect_cli.campaign import CRASHED, metric_key
-from bisect_cli.search import halving
+from bisect_cli.campaign import CANCELLED, CRASHED, metric_key
+from bisect_cli.search import Question, find
 from maskrcnn.errors import UserError
 
 
 class Analysis(NamedTuple):
     """verdicts: {metric: {flags: Verdict}}, empty until the baseline is complete. plans: {metric: Plan}.
 
-    failure: why nothing can be concluded at all, or "". short: {metric: target} that the baseline itself misses.
+    wanted: the runs that all metrics together want, most urgent first, as Wants. cancel: subsets of runs in flight that
+    can no longer matter. failure: why nothing can be concluded at all, or "". short: {metric: target} that the baseline
+    itself misses. scale: of the judge.
     """
 
     verdicts: dict
     plans: dict
+    wanted: tuple
+    cancel: tuple
     failure: str
     short: dict
-
-    @property
-    def wanted(self):
-        """What all metrics together want: each subset once, with the most runs that any of them asks for."""
-        wants = {}
-        for plan in self.plans.values():
-            for want in plan.wanted:
-                if want.flags not in wants or wants[want.flags].runs < want.runs:
-                    wants[want.flags] = want
-        return list(wants.values())
+    scale: judge.Scale
 
     @property
     def blind(self):
         """The metrics whose baseline is lower than the smallest drop worth naming: nothing can be seen to break."""
         return [
-            metric for metric, table in self.verdicts.items() if () in table and table[()].mean < judge.SMALLEST_DROP
+            metric
+            for metric, table in self.verdicts.items()
+            if () in table and table[()].mean < self.scale.smallest_drop
         ]
 
     @property
@@ -41,30 +38,62 @@ class Analysis(NamedTuple):
         return any(plan.unresolved for plan in self.plans.values())
 
 
-def analyse(state, search=halving.plan):
+def analyse(state):
     """The Analysis of a campaign's State."""
+    verdicts, failure, short = _verdicts(state)
+    answer = find(state.settings.search)(_question(state, verdicts))
+    return Analysis(verdicts, answer.plans, answer.wanted, answer.cancel, failure, short, scale_of(state.settings))
+
+
+def scale_of(settings):
+    """The judge's Scale for the preset of a campaign."""
+    return judge.COCO if settings.preset == "coco" else judge.SHAPES
+
+
+def _question(state, verdicts):
+    """What the search of a campaign knows."""
+    settings = state.settings
+    judged = any(verdicts.values())
+    out = [trial for trial in state.trials.values() if not trial.ended and trial.state != CANCELLED]
+    unjudged = [] if judged else [trial for trial in state.trials.values() if trial.ended]
+    return Question(
+        settings.flags,
+        verdicts,
+        tuple(trial.flags for trial in (*unjudged, *out)),
+        max(0, (state.slots or 1) - len(out)),
+        settings.seeds,
+        parity.lead(state.parity),
+        settings.suspects,
+        settings.trusts,
+    )
+
+
+def _verdicts(state):
+    """The verdicts, the reason of a failure or "", and the targets missed by the baseline, as in Analysis."""
     settings = state.settings
     subsets = list(dict.fromkeys(trial.flags for trial in state.trials.values()))
-    lead = parity.lead(state.parity)
-    verdicts, plans, failure, short = {}, {}, "", {}
+    verdicts, failure, short = {}, "", {}
     for metric in settings.metrics:
         table = verdicts[metric] = {}
-        reference, crashed = _values(state, (), metric)
+        reference, crashed = outcomes(state, (), metric)
         if len(reference) + crashed >= settings.seeds:
             base = judge.baseline(reference)
             if base.mean is None:
                 what = "diverged" if reference else "crashed"
                 failure = f"the baseline, with all flags off, {what}: there is nothing to compare with"
             else:
-                table[()] = base._replace(runs=len(reference) + crashed)
-                if metric in settings.targets and judge.falls_short(reference, settings.targets[metric]):
+                if metric in settings.targets and judge.falls_short(
+                    reference, settings.targets[metric], scale_of(settings)
+                ):
                     short[metric] = settings.targets[metric]
-                for flags in filter(None, subsets):
-                    values, crashed = _values(state, flags, metric)
-                    if values or crashed:
-                        table[flags] = judge.judge(reference, values, crashed, settings.targets.get(metric))
-        plans[metric] = search(settings.flags, table.get, settings.seeds, lead)
-    return Analysis(verdicts, plans, failure, short)
+                runs = {flags: outcomes(state, flags, metric) for flags in filter(None, subsets)}
+                runs = {flags: told for flags, told in runs.items() if told[0] or told[1]}
+                values, crashes = ({flags: told[i] for flags, told in runs.items()} for i in (0, 1))
+                table.update(
+                    judge.judge_all(reference, values, crashes, settings.targets.get(metric), scale_of(settings))
+                )
+                table[()] = table[()]._replace(runs=len(reference) + crashed)
+    return verdicts, failure, short
 
 
 def check_metrics(settings, trial):
@@ -77,7 +106,7 @@ def check_metrics(settings, trial):
             )
 
 
-def _values(state, flags, metric):
+def outcomes(state, flags, metric):
     """The metric of each run of a subset that ended (NaN if diverged), and how many of them crashed."""
     values, crashed = [], 0
     for trial in state.of(flags):

@@ -7,11 +7,15 @@ from dataclasses import dataclass, field
 from typing import Optional
 
 from maskrcnn.errors import UserError, unknown
+from maskrcnn.pieces import parse_flag
 
 SIZES = ("", "50", "75", "_small", "_medium", "_large")
 METRICS = {f"{kind}/AP{size}": kind if not size else f"{kind}/AP{size}" for kind in ("bbox", "segm") for size in SIZES}
+SEARCHES = ("bayes", "halving", "ddmin")
+SUSPECT = 6.0  # how many times likelier a culprit a flag is that the user suspects and says no more of
 ATTEMPTS = 3  # of one trial before it counts as crashed
-WAITING, RUNNING, FINISHED, DIVERGED, CRASHED = "waiting", "running", "finished", "diverged", "crashed"
+WAITING, RUNNING, CANCELLED = "waiting", "running", "cancelled"
+FINISHED, DIVERGED, CRASHED = "finished", "diverged", "crashed"
 
 
 @dataclass(frozen=True)
@@ -30,6 +34,9 @@ class Settings:
     plants: tuple = ()
     batch: Optional[int] = None  # None leaves it to the preset
     sets: tuple = ()
+    search: str = "halving"  # one of SEARCHES; campaigns from before there was a choice have none
+    suspects: dict = field(default_factory=dict)  # {flag: how many times likelier a culprit than another}
+    trusts: tuple = ()  # flags held to be innocent
     seeds: int = 3  # replicates of the baseline
     seed: int = 0  # the first; replicate k of any subset has seed + k
     trainer: tuple = ()  # command; empty for the one that belongs to this package
@@ -75,6 +82,35 @@ def parse_targets(text, metrics):
     return targets
 
 
+def parse_suspects(texts, flags):
+    """{flag: weight} of several "FLAG" or "FLAG=WEIGHT". Raises UserError where one is no flag of the campaign, or no
+    positive number.
+    """
+    suspects = {}
+    for text in texts:
+        name, given, value = text.partition("=")
+        flag = _flag_of(name, flags, "--suspect")
+        try:
+            suspects[flag] = float(value) if given else SUSPECT
+        except ValueError:
+            suspects[flag] = math.nan
+        if not 0 < suspects[flag] < math.inf:
+            raise UserError(f"--suspect {text}: write FLAG=TIMES, with a positive number of times, or FLAG alone.")
+    return suspects
+
+
+def parse_trusts(texts, flags):
+    """Several flags of the campaign. Raises UserError where one is none."""
+    return tuple(dict.fromkeys(_flag_of(text, flags, "--trust") for text in texts))
+
+
+def _flag_of(text, flags, option):
+    flag = parse_flag(text.strip())
+    if flag not in flags:
+        raise UserError(f"{option} {flag}: it is not among --flags, so it is off in every run; leave it out.")
+    return flag
+
+
 def metric_key(metric):
     """The key of a metric in a trainer's results."""
     return metric if "/" in metric else f"{metric}/AP"
@@ -92,7 +128,8 @@ def check_name(name):
 class Trial:
     """One training run: a subset of flags and a seed. It may take several attempts.
 
-    slot and ticket (how its launcher finds it again) are those of the attempt under way, else None.
+    slot and ticket (how its launcher finds it again) are those of the attempt under way, else None. A cancelled run
+    could no longer matter when it was stopped; it goes on where it was should it be wanted again.
     crashes counts since the campaign was last gone on with. metrics: those of the end, empty if diverged.
     """
 
@@ -108,6 +145,7 @@ class Trial:
     metrics: dict = field(default_factory=dict)
     wall: Optional[float] = None
     reason: str = ""
+    why: str = ""  # the search asked for it
 
     @property
     def ended(self):
@@ -177,6 +215,7 @@ def apply(state, event):
             ticket=event["ticket"],
             started=event.get("time"),
             reason="",
+            why=event.get("why", ""),
         )
         return dataclasses.replace(state, trials={**state.trials, trial.id: trial})
     if kind == "ended" and event["trial"] in state.trials:
@@ -186,12 +225,12 @@ def apply(state, event):
 
 
 def _ended(trial, event):
-    """A trial after an attempt. outcome: finished, diverged, crashed, stopped (asked to), lost (died with its
-    controller) or refused.
+    """A trial after an attempt. outcome: finished, diverged, crashed, stopped (asked to), cancelled (no longer of use),
+    lost (died with its controller) or refused.
     """
     outcome = event["outcome"]
     crashes = trial.crashes + (outcome == CRASHED)
-    state = outcome if outcome in (FINISHED, DIVERGED) else CRASHED if crashes >= ATTEMPTS else WAITING
+    state = outcome if outcome in (FINISHED, DIVERGED, CANCELLED) else CRASHED if crashes >= ATTEMPTS else WAITING
     return dataclasses.replace(
         trial,
         state=state,

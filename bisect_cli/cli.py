@@ -14,6 +14,7 @@ from pathlib import Path
 
 import click
 
+from bisect_cli.campaign import SEARCHES
 from maskrcnn.errors import UserError
 
 EXIT = {"finished": 0, "failed": 1, "inconclusive": 3, "interrupted": 130}
@@ -127,6 +128,21 @@ def flags():
 @sets_option
 @click.option("--seeds", default=3, show_default=True, help="Runs of the baseline.")
 @click.option("--seed", default=0, show_default=True, help="The first seed.")
+@click.option(
+    "--search",
+    type=click.Choice(SEARCHES),
+    default="bayes",
+    show_default=True,
+    help="How to choose the next run (docs/bisecting.md).",
+)
+@click.option(
+    "--suspect",
+    "suspects",
+    multiple=True,
+    metavar="FLAG[=TIMES]",
+    help="A likely culprit, so many times likelier than another flag (default 6). Repeatable.",
+)
+@click.option("--trust", "trusts", multiple=True, metavar="FLAG", help="An unlikely culprit. Repeatable.")
 @slots_option
 @max_runs_option
 @click.option("--name", help="Name of the campaign; one that exists is gone on with. Default: the date and a number.")
@@ -147,7 +163,7 @@ def start(
     """Train a baseline and the failing set, and narrow the set down to what breaks it."""
     from bisect_cli import flags as sets
     from bisect_cli import store, trainer
-    from bisect_cli.campaign import Settings, check_name, parse_metric, parse_targets
+    from bisect_cli.campaign import Settings, check_name, parse_metric, parse_suspects, parse_targets, parse_trusts
     from maskrcnn.config import TARGETS
 
     slots = _slots(slots, given["ranks"] > 1 or given["hosts"])
@@ -159,9 +175,10 @@ def start(
         check_name(name)
     metrics = tuple(dict.fromkeys(parse_metric(m) for m in metrics)) or ("bbox", "segm")
     known = {metric: ap for metric, ap in TARGETS.get(given["preset"], {}).items() if metric in metrics}
+    flags = sets.parse(flag_text)
     settings = Settings(
         name=name or "",
-        flags=sets.parse(flag_text),
+        flags=flags,
         metrics=metrics,
         preset=given["preset"],
         data=str(data.resolve()) if data else "",
@@ -172,6 +189,9 @@ def start(
         plants=tuple(given["plants"]),
         batch=batch,
         sets=tuple(given["sets"]),
+        search=given["search"],
+        suspects=parse_suspects(given["suspects"], flags),
+        trusts=parse_trusts(given["trusts"], flags),
         seeds=seeds,
         seed=given["seed"],
         trainer=tuple(trainer_command or ()),
@@ -310,6 +330,26 @@ def list_(runs_dir):
     else:
         for name, state, runs, flag_list, result in rows:
             click.echo(f"{name}  {state}  {runs} runs  {result}  ({flag_list})")
+
+
+@main.command()
+@click.argument("name")
+@click.argument("trial", required=False)
+@runs_dir
+def explain(name, trial, runs_dir):
+    """Why a culprit, or the verdict on a run, was named, in words and numbers, and what would change it."""
+    from bisect_cli import store
+    from bisect_cli.analysis import analyse
+    from bisect_cli.report.explain import of_campaign, of_trial
+    from maskrcnn.errors import unknown
+
+    folder = store.find(runs_dir, name)
+    state, _ = store.load(folder)
+    if trial and trial not in state.trials:
+        raise unknown(f"trial of campaign '{name}'", trial, state.trials or ["(none has started)"])
+    analysis = analyse(state)
+    for line in of_trial(state, analysis, state.trials[trial]) if trial else of_campaign(state, analysis):
+        click.echo(line)
 
 
 @main.command()
@@ -456,9 +496,11 @@ def _same(existing, settings, folder):
 def _dry_run(settings, slots, max_runs, runs_dir, parity):
     from bisect_cli import flags as sets
     from bisect_cli import store
-    from bisect_cli.search import halving, most_runs
+    from bisect_cli.search import Question, find, most_runs
 
-    first = halving.plan(settings.flags, lambda flags: None, settings.seeds).wanted
+    first = find(settings.search)(
+        Question(settings.flags, {metric: {} for metric in settings.metrics}, seeds=settings.seeds)
+    ).wanted
     if parity:
         click.echo(
             "Before any run, the two forms of each flag would be compared (parity), for the order in which to try."
@@ -466,7 +508,7 @@ def _dry_run(settings, slots, max_runs, runs_dir, parity):
     click.echo("First would run:")
     for want in first:
         click.echo(f"  {sets.label(want.flags, settings.flags)}: {want.runs} {'run' if want.runs == 1 else 'runs'}")
-    most = most_runs(halving.plan, settings.flags, settings.seeds)
+    most = most_runs(find(settings.search), settings.flags, settings.seeds)
     limit = f", and --max-runs stops it at {max_runs}" if max_runs and max_runs < most else ""
     fewest = sum(want.runs for want in first)
     led = " (parity may make it a few more or less)" if parity else ""

@@ -12,7 +12,7 @@ import time
 
 from bisect_cli import parity, store, trainer
 from bisect_cli.analysis import analyse, check_metrics
-from bisect_cli.campaign import ATTEMPTS, CRASHED, DIVERGED, FINISHED, WAITING, apply
+from bisect_cli.campaign import ATTEMPTS, CANCELLED, CRASHED, DIVERGED, FINISHED, WAITING, apply
 from bisect_cli.launchers import Job
 from maskrcnn.errors import UserError
 
@@ -48,6 +48,7 @@ class Controller:
         self.compare, self.patience = compare, patience
         self.analysis = analyse(state)
         self.handles = {}  # trial id -> Handle of its attempt under way
+        self.cancelled = {}  # trial id -> when its run, of no more use, is killed if it has not ended
         self.interrupts = 0
 
     def run(self):
@@ -75,6 +76,7 @@ class Controller:
                     ending = self._ending()
                     if ending:
                         return self._close(*ending)
+                    self._cancel()
                     self._fill()
                     self.listen(None, self)
                     time.sleep(POLL)
@@ -138,7 +140,7 @@ class Controller:
 
     def _next(self):
         """What to start, most urgent first: trials that were begun before, or (flags, seed) of new ones, as (trial or
-        None, flags, seed).
+        None, flags, seed, why).
         """
         room = float("inf") if self.max_runs is None else self.max_runs - len(self.state.trials)
         chosen = []
@@ -146,10 +148,10 @@ class Controller:
             trials = self.state.of(want.flags)
             for k in range(want.runs):
                 if k < len(trials):
-                    if trials[k].state == WAITING:
-                        chosen.append((trials[k], want.flags, trials[k].seed))
+                    if trials[k].state in (WAITING, CANCELLED):
+                        chosen.append((trials[k], want.flags, trials[k].seed, want.why))
                 elif room > 0:
-                    chosen.append((None, want.flags, self.state.settings.seed + k))
+                    chosen.append((None, want.flags, self.state.settings.seed + k, want.why))
                     room -= 1
         return chosen
 
@@ -157,12 +159,22 @@ class Controller:
         used = {trial.slot for trial in self.state.running}
         free = [slot for slot in range(1, self.launcher.slots + 1) if slot not in used]
         free = free[: max(0, self.launcher.slots - len(self.handles))]  # adopted runs may sit in slots beyond
-        for slot, (trial, flags, seed) in zip(free, self._next()):
-            self._start(trial, flags, seed, slot)
+        for slot, (trial, flags, seed, why) in zip(free, self._next()):
+            self._start(trial, flags, seed, slot, why)
+
+    def _cancel(self):
+        """Asks the runs that can no longer matter to save and end, and kills those left after the grace time."""
+        for trial in self.state.running:
+            if trial.flags in self.analysis.cancel and trial.id in self.handles and trial.id not in self.cancelled:
+                self.handles[trial.id].ask_to_stop()
+                self.cancelled[trial.id] = time.monotonic() + self.grace
+        for name, deadline in self.cancelled.items():
+            if name in self.handles and time.monotonic() > deadline:
+                self.handles[name].kill()
 
     # Runs
 
-    def _start(self, trial, flags, seed, slot):
+    def _start(self, trial, flags, seed, slot, why):
         name = trial.id if trial else f"t{len(self.state.trials) + 1:02d}"
         attempt = trial.attempts + 1 if trial else 1
         home = store.trial_folder(self.folder, name)
@@ -181,6 +193,7 @@ class Controller:
                 seed=seed,
                 attempt=attempt,
                 slot=slot,
+                why=why,
                 ticket=handle.ticket,
                 argv=argv,
             )
@@ -215,6 +228,8 @@ class Controller:
             error = trainer.last_line(_tail(store.trial_folder(self.folder, trial.id) / f"attempt-{trial.attempts}"))
             if stopping:
                 self._ended(trial, "stopped", end.code, "stopped on request")
+            elif self.cancelled.pop(name, None):
+                self._ended(trial, CANCELLED, end.code, "it could no longer matter")
             elif end.code == trainer.USER_ERROR:
                 self._ended(trial, "refused", end.code, error)
                 raise UserError(

@@ -38,15 +38,15 @@ _BY_UPPER = {**{name.upper(): block.flags for name, block in BLOCKS.items()}, "A
 _NEIGHBOURS = tuple(block for block in BLOCKS.values() if block.layer in (2, 3) and len(block.flags) > 1)
 
 
-def ordered(flags):
-    """These flags as a set: in the order of the pieces, each once."""
+def ordered(flags, order=ALL):
+    """These flags as a set: in the order of the pieces, or of a larger set, each once."""
     wanted = set(flags)
-    return tuple(flag for flag in ALL if flag in wanted)
+    return tuple(flag for flag in order if flag in wanted)
 
 
-def union(*sets):
+def union(*sets, order=ALL):
     """All flags of several sets, as one set."""
-    return ordered(flag for flags in sets for flag in flags)
+    return ordered((flag for flags in sets for flag in flags), order)
 
 
 def minus(flags, others):
@@ -84,7 +84,7 @@ def splits(flags, suspects=(), placebos=()):
     """
     named = tuple(flag for flag in suspects if flag in flags)
     if named and len(named) < len(flags):
-        apart = (ordered(named), minus(flags, named))
+        apart = (ordered(named, flags), minus(flags, named))
         return [apart, *(halves for halves in splits(flags, (), placebos) if set(halves) != set(apart))]
     row = named or minus(flags, placebos) + tuple(flag for flag in flags if flag in placebos)
     weight = len(minus(row, placebos)) or len(row)
@@ -95,7 +95,7 @@ def splits(flags, suspects=(), placebos=()):
         lopsided = min(cut, weight - cut) < max(weight // 3, min(weight - 1, 1))
         return lopsided, 0 if named else torn, abs(2 * cut - weight)
 
-    return [(ordered(row[:cut]), ordered(row[cut:])) for cut in sorted(range(1, len(row)), key=cost)]
+    return [(ordered(row[:cut], flags), ordered(row[cut:], flags)) for cut in sorted(range(1, len(row)), key=cost)]
 
 
 def label(flags, whole=()):
@@ -120,4 +120,4 @@ def _cover(flags):
             left.difference_update(block.flags)
             names[block.flags[0]] = block.name
     names.update((flag, flag) for flag in left)
-    return [names[flag] for flag in ordered(names)]
+    return [names[flag] for flag in flags if flag in names]

@@ -1,43 +1,62 @@
-"""Does a set of flags break a metric? Pure arithmetic over the finished runs of the set and of the baseline.
+"""Does a set of flags break a metric? Pure arithmetic over the finished runs of all sets tried and of the baseline.
 
-The argument. Runs of the same flags differ by their seed: y ~ Normal(mu, sigma^2). The baseline's replicates tell mu
-and sigma. A set is
-  fine     if its runs are drawn from that same distribution,
-  broken   if they are drawn from it shifted down by a drop d > 0: with even odds the same d for all runs of the set, or
-           one of its own for each, as real faults do that leave more to chance than the baseline does.
-Neither mu, sigma nor d is known, so each is averaged out, exactly where there is a closed form:
+The argument. Runs of the same flags differ by their seed: y ~ Normal(mu, sigma^2). A set is
+  fine     if its runs are drawn from the baseline's distribution,
+  broken   if they are drawn from it shifted down by a drop d > 0. Mostly d is the campaign's: what breaks one set
+           breaks others, by about as much. Otherwise it is the set's own, and then, with even odds, the same for all
+           its runs, or one of its own for each, as real faults do that leave more to chance than the baseline does. In
+           some campaigns hardly any set differs, in others, with more than one culprit, many do.
+Neither mu, sigma, the campaign's d nor how many share it is known. The baseline tells something of mu and sigma, and so
+does every other set: it is fine or broken, with even odds, and either way its runs say where the two heaps lie and how
+wide they are. So each verdict rests on all runs of the campaign: all four are averaged out on a grid, weighted by how
+well they explain everything but the set that is judged.
   mu       flat over [0, 1], where a metric lives;
-  sigma^2  inverse gamma, worth NOISE_WEIGHT runs of standard deviation NOISE. With mu this is the normal-inverse-gamma
-           prior, whose predictive is Student's t. It is the floor: three baseline seeds that happen to agree do not
-           make noise zero;
-  d        log-uniform from the smallest drop worth naming to the baseline's mean, on a grid.
-The evidence is the ratio of the two marginal likelihoods of all runs taken together, so several seeds of one set
+  sigma^2  inverse gamma, worth NOISE_WEIGHT runs of the standard deviation of the Scale. It is the floor: three
+           baseline seeds that happen to agree do not make noise zero;
+  d        log-uniform from the smallest drop worth naming to the baseline's mean.
+The evidence is the ratio of the two likelihoods of all runs of the set taken together, so several seeds of one set
 combine as they should: two runs that are low alike say more than two that are low unlike.
 
 A normal tail would let one freak run make a verdict all but certain. So every run, of the baseline too, is with
 probability OUTLIER a stray, uniform over [0, 1] whatever the flags. One run alone can then never say more than about
-1/OUTLIER times its density: some hundreds to one. The sum over which runs are strays is exact up to MOST_STRAYS of
-them.
+1/OUTLIER times its density: some hundreds to one.
 
 A diverged run has no metric but is a result. It speaks for broken by how much likelier divergence is there, and says
 nothing where the baseline diverges too.
 """
 
 import math
-from itertools import combinations
 from typing import NamedTuple, Optional
 
-NOISE = 0.015  # standard deviation of AP between seeds; measured .010 and .013 on the shapes preset, taken high
+import numpy as np
+
+
+class Scale(NamedTuple):
+    """How large things are, in AP, before any run. noise: standard deviation between seeds. smallest_drop: the smallest
+    drop worth naming.
+    """
+
+    noise: float = 0.015  # measured .010 and .013 on the shapes preset, taken high
+    smallest_drop: float = 0.03
+
+
+SHAPES = Scale()
+COCO = Scale(0.003, 0.01)  # a full schedule on COCO: seeds differ by a few tenths of a point; papers report whole ones
 NOISE_WEIGHT = 4  # runs that the prior on the noise is worth: five baseline seeds outweigh it
-SMALLEST_DROP = 0.03  # the smallest drop of AP worth naming ...
-SMALLEST_DROP_IN_NOISE = 3  # ... and, where noise is large, in standard deviations of it
+SMALLEST_DROP_IN_NOISE = 2.5  # where noise is large: smaller drops take more runs than they are worth
 OUTLIER = 0.01
-MOST_STRAYS = 2
-GRID = 100  # drops; neighbours differ by 2 to 3 %, less than the noise at any drop that occurs
+SHARED = np.array([0.5, 0.95])  # share of broken sets whose drop is the campaign's; either, with even odds
 DIVERGES_BROKEN = 0.2  # share of broken runs that diverge
 DIVERGES_FINE = (0.01, 5)  # of fine ones: 0.01 of 5 runs before any baseline run is seen (a beta prior)
 ODDS = 20  # a verdict needs these odds, the prior being even
 MOST_RUNS = 4  # of one set; undecided after that stays undecided
+
+# The grid: standard deviations in steps of 28 %, means in steps of half their own uncertainty, drops in steps of 4 to
+# 11 %; each about what the runs of a campaign could tell apart.
+SIGMAS = np.geomspace(0.2, 8, 16)  # in the noise of the Scale
+MEANS = np.linspace(-3.5, 3.5, 15)  # in standard errors of the baseline's mean
+LEFT = 10  # worlds further below the likeliest, in logarithms of their posterior weight, are left out
+DROPS = (np.arange(28) + 0.5) / 28  # between the smallest and the largest, in logarithms
 
 FINE, BROKEN, UNDECIDED, CRASHED, BASELINE = "fine", "broken", "undecided", "crashed", "baseline"
 
@@ -49,7 +68,10 @@ class Verdict(NamedTuple):
     included.
     log_odds: natural logarithm of broken : fine. mean, sd: of the runs with a value (None without any; sd None for
     one).
-    difference: mean minus the baseline's mean. diverged: how many diverged.
+    difference: mean minus the baseline's mean. diverged: how many diverged. log_likelihoods: what a search needs to
+    weigh several sets together, as mu, sigma and d are the same for all of them: [2, K], of the set's runs if it is
+    fine and if it is broken, in each of the K worlds that are left; for the baseline [K], of its own runs, with the
+    prior; None where there is none.
     """
 
     call: str
@@ -59,6 +81,7 @@ class Verdict(NamedTuple):
     sd: Optional[float] = None
     difference: Optional[float] = None
     diverged: int = 0
+    log_likelihoods: Optional[np.ndarray] = None
 
     @property
     def broken(self):
@@ -72,71 +95,109 @@ def baseline(values):
     return Verdict(BASELINE, len(values), 0.0, _mean(finite), _sd(finite), 0.0, len(values) - len(finite))
 
 
-def judge(reference, values, crashed=0, target=None):
-    """The Verdict on a set. reference, values: the metric of each run of the baseline and of the set, NaN where it
-    diverged.
+def judge(reference, values, crashed=0, target=None, scale=SHAPES):
+    """The Verdict on one set by itself, as `judge_all`."""
+    return judge_all(reference, {"set": values}, {"set": crashed}, target, scale)["set"]
 
-    crashed: runs of the set that gave no result; they count as runs but are no evidence. target: what a training that
-    works is known to reach; a run that reaches it is as good as the baseline's mean, however high that is. Raises
-    ValueError without a finite reference.
+
+def judge_all(reference, values, crashed=None, target=None, scale=SHAPES):
+    """The Verdicts on all sets of a campaign, {set: Verdict}, with the baseline's under ().
+
+    reference: the metric of each run of the baseline, NaN where it diverged. values: {set: the same of its runs}.
+    crashed: {set: runs that gave no result}; they count as runs but are no evidence. target: what a training that works
+    is known to reach; a run that reaches it is as good as the baseline's mean, however high that is. Raises ValueError
+    without a finite reference.
     """
-    anchor, finite = _finite(reference), _finite(values)
+    anchor = _finite(reference)
     if not anchor:
         raise ValueError("the baseline has no finished run")
-    diverged, runs = len(values) - len(finite), len(values) + crashed
-    if not values:
-        return Verdict(CRASHED, runs)
-    reached = [value if target is None or value < target else max(value, _mean(anchor)) for value in finite]
-    log_odds = _drop_evidence(anchor, reached) + _divergence_evidence(
-        len(reference), len(anchor), diverged, len(finite)
-    )
-    call = UNDECIDED if abs(log_odds) < math.log(ODDS) else BROKEN if log_odds > 0 else FINE
-    difference = _mean(finite) - _mean(anchor) if finite else None
-    return Verdict(call, runs, log_odds, _mean(finite), _sd(finite), difference, diverged)
+    crashed = crashed or {}
+    finite = {one: _finite(own) for one, own in values.items()}
+    weight, told = _drop_evidence(anchor, {one: _lifted(own, anchor, target) for one, own in finite.items()}, scale)
+    verdicts = {(): baseline(reference)._replace(log_likelihoods=weight)}
+    for one in dict.fromkeys((*values, *crashed)):
+        runs = len(values.get(one, ())) + crashed.get(one, 0)
+        if not values.get(one):
+            verdicts[one] = Verdict(CRASHED, runs)
+            continue
+        mine = finite[one]
+        diverged = len(values[one]) - len(mine)
+        log_odds, log_likelihoods = told[one]
+        more = _divergence_evidence(len(reference), len(anchor), diverged, len(mine))
+        log_odds += more
+        call = UNDECIDED if abs(log_odds) < math.log(ODDS) else BROKEN if log_odds > 0 else FINE
+        difference = _mean(mine) - _mean(anchor) if mine else None
+        log_likelihoods = log_likelihoods + np.array([[0.0], [more]])
+        verdicts[one] = Verdict(call, runs, log_odds, _mean(mine), _sd(mine), difference, diverged, log_likelihoods)
+    return verdicts
 
 
-def noise(values):
+def noise(values, scale=SHAPES):
     """The standard deviation between seeds that these baseline values and the prior say."""
-    return math.sqrt(_posterior(values)[1] / _posterior(values)[0])
+    shape, rate = NOISE_WEIGHT / 2, NOISE_WEIGHT / 2 * scale.noise**2
+    if len(values) > 1:
+        shape, rate = shape + (len(values) - 1) / 2, rate + _sd(values) ** 2 * (len(values) - 1) / 2
+    return math.sqrt(rate / shape)
 
 
-def smallest_drop(values):
+def smallest_drop(values, scale=SHAPES):
     """The smallest drop that a set is called broken for, given these baseline values."""
-    return max(SMALLEST_DROP, SMALLEST_DROP_IN_NOISE * noise(values))
+    return max(scale.smallest_drop, SMALLEST_DROP_IN_NOISE * noise(values, scale))
 
 
-def falls_short(values, target):
+def falls_short(values, target, scale=SHAPES):
     """Whether the mean of these baseline values is below the target by more than their noise explains: by two standard
     errors."""
     finite = _finite(values)
-    return bool(finite) and _mean(finite) + 2 * noise(finite) / math.sqrt(len(finite)) < target
+    return bool(finite) and _mean(finite) + 2 * noise(finite, scale) / math.sqrt(len(finite)) < target
 
 
-def _drop_evidence(anchor, values):
-    """Log marginal likelihood ratio, broken to fine, of the finished runs."""
-    if not values:
-        return 0.0
-    nothing, _ = _log_likelihoods(anchor, [])
-    fine, one_drop = _log_likelihoods(anchor, values)
-    own_drops = nothing + sum(_log_likelihoods(anchor, [value])[1] - nothing for value in values)
-    return _log_sum([one_drop, own_drops]) - math.log(2) - fine
+def _drop_evidence(anchor, sets, scale):
+    """The log weights of the worlds given the baseline alone, [K], and {set: (log likelihood ratio, broken to fine, of
+    its finished runs, given all other sets; the two log likelihoods, [2, K])}. Arrays before are [sigma, mean, drop,
+    SHARED].
+    """
+    sigma, mean, drop, prior = _grid(anchor, scale)
+    for value in anchor:
+        prior = prior + _log_density(value, mean, sigma)
+    prior = np.repeat(prior[..., None], len(SHARED), axis=-1)
+    weight, either, likelihoods = prior, {}, {}
+    for one, values in sets.items():
+        if values:
+            runs = np.stack([_log_density(value, mean - drop, sigma) for value in values])
+            shared = runs.sum(axis=0)
+            broad = np.logaddexp(_log_mean(shared), sum(_log_mean(run) for run in runs)) - math.log(2)
+            broken = np.logaddexp(np.log(SHARED) + shared[..., None], np.log1p(-SHARED) + broad[..., None])
+            fine = sum(_log_density(value, mean, sigma) for value in values)[..., None] + np.zeros_like(broken)
+        else:
+            fine = broken = np.zeros_like(prior)
+        likelihoods[one] = np.stack([fine, broken])
+        either[one] = np.logaddexp(fine, broken)
+        weight = weight + either[one]
+    kept = weight > weight.max() - LEFT
+    told = {}
+    for one, both in likelihoods.items():
+        fine, broken = (_log_sum(weight - either[one] + each) for each in both)
+        told[one] = float(broken - fine), both[:, kept]
+    return prior[kept], told
 
 
-def _log_likelihoods(anchor, values):
-    """Log marginal likelihoods of all the runs together: if the values are fine, and if all dropped by the same."""
-    fine, broken = [], []
-    for kept_anchor, strays in _without_strays(anchor, MOST_STRAYS):
-        drops = _drops(kept_anchor or anchor)
-        for kept, more in _without_strays(values, MOST_STRAYS - strays):
-            total = strays + more
-            weight = total * math.log(OUTLIER) + (len(anchor) + len(values) - total) * math.log1p(-OUTLIER)
-            fine.append(weight + _log_marginal(kept_anchor + kept))
-            if not kept:  # a stray says nothing about d
-                broken.append(fine[-1])
-                continue
-            shifted = [_log_marginal(kept_anchor + [value + drop for value in kept]) for drop in drops]
-            broken.append(weight + _log_sum(shifted) - math.log(len(drops)))
-    return _log_sum(fine), _log_sum(broken)
+def _grid(anchor, scale):
+    """sigma, mean and drop, broadcast against each other, and the logarithm of their prior."""
+    sigma = scale.noise * SIGMAS[:, None, None]
+    center, error = _mean(anchor), noise(anchor, scale) / math.sqrt(len(anchor))
+    mean = center + error * MEANS[None, :, None]
+    low = np.maximum(scale.smallest_drop, SMALLEST_DROP_IN_NOISE * sigma)
+    drop = low * np.maximum(center / low, 2) ** DROPS[None, None, :]
+    # an inverse gamma of sigma^2; the grid's equal steps of log sigma are worth sigma^2 each
+    prior = -NOISE_WEIGHT * np.log(sigma) - NOISE_WEIGHT / 2 * scale.noise**2 / sigma**2
+    return sigma, mean, drop, prior + np.zeros((len(SIGMAS), len(MEANS), len(DROPS)))
+
+
+def _log_density(value, mean, sigma):
+    """Of one run: a normal, and with probability OUTLIER uniform over [0, 1]."""
+    normal = np.exp(-0.5 * ((value - mean) / sigma) ** 2) / (sigma * math.sqrt(2 * math.pi))
+    return np.log((1 - OUTLIER) * normal + OUTLIER)
 
 
 def _divergence_evidence(reference_runs, reference_finished, diverged, finished):
@@ -147,50 +208,19 @@ def _divergence_evidence(reference_runs, reference_finished, diverged, finished)
     )
 
 
-def _without_strays(values, most):
-    """Every way to leave out up to `most` of the values as strays: what is kept, and how many were left out."""
-    for strays in range(min(most, len(values)) + 1):
-        for out in combinations(range(len(values)), strays):
-            yield [value for i, value in enumerate(values) if i not in out], strays
+def _lifted(values, anchor, target):
+    return [value if target is None or value < target else max(value, _mean(anchor)) for value in values]
 
 
-def _drops(anchor):
-    low = smallest_drop(anchor)
-    high = max(_mean(anchor), 2 * low)
-    return [low * (high / low) ** ((i + 0.5) / GRID) for i in range(GRID)]
-
-
-def _posterior(values):
-    """Shape and scale of the inverse gamma of sigma^2 given values of unknown mean."""
-    shape, scale = NOISE_WEIGHT / 2, NOISE_WEIGHT / 2 * NOISE**2
-    if len(values) < 2:
-        return shape, scale
-    mean = _mean(values)
-    return shape + (len(values) - 1) / 2, scale + sum((value - mean) ** 2 for value in values) / 2
-
-
-def _log_marginal(values):
-    """Log density of values ~ Normal(mu, sigma^2), with mu averaged over [0, 1] and sigma^2 over its prior. Edges are
-    ignored.
-    """
-    n = len(values)
-    if n < 2:
-        return 0.0  # one value: its mean is as uniform as itself
-    shape, scale = _posterior([])
-    after_shape, after_scale = _posterior(values)
-    return (
-        -(n - 1) / 2 * math.log(2 * math.pi)
-        - math.log(n) / 2
-        + shape * math.log(scale)
-        - after_shape * math.log(after_scale)
-        + math.lgamma(after_shape)
-        - math.lgamma(shape)
-    )
+def _log_mean(logs):
+    """Over the last axis, kept."""
+    top = logs.max(axis=-1, keepdims=True)
+    return top + np.log(np.exp(logs - top).mean(axis=-1, keepdims=True))
 
 
 def _log_sum(logs):
-    top = max(logs)
-    return top + math.log(sum(math.exp(log - top) for log in logs))
+    top = logs.max()
+    return top + np.log(np.exp(logs - top).sum())
 
 
 def _finite(values):

@@ -146,7 +146,9 @@ def culprits(state):
 
 
 def test_a_campaign_tries_what_differs_first_and_compares_once(bench):
-    code, out, err = bench.call("start", "--flags", "all", "--name", "c", "--slots", "1", "--max-runs", "7")
+    code, out, err = bench.call(
+        "start", "--flags", "all", "--name", "c", "--slots", "1", "--max-runs", "7", "--search", "halving"
+    )
     assert code == 3 and err == ""
     lines = out.splitlines()
     assert lines[1:5] == [

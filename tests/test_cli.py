@@ -59,7 +59,7 @@ def test_start_tells_its_progress_and_its_result(finished):
     assert (
         "bbox: nothing breaks; ROI_ALIGN_MASK, CROP_AND_RESIZE_MASK, MASK_LOSS trains as well as the baseline." in lines
     )
-    assert lines[-1].startswith("segm: ROI_ALIGN_MASK (confidence 99.") and lines[-1].endswith("breaks it.")
+    assert re.fullmatch(r"segm: ROI_ALIGN_MASK \(confidence 9[89]\.\d%\) breaks it\.", lines[-1])
 
 
 def test_status_json_is_what_is_documented(finished):
@@ -92,8 +92,8 @@ def test_status_json_is_what_is_documented(finished):
 def test_status_off_a_terminal_is_plain_lines(finished):
     lines = look(finished, "status").output.splitlines()  # the most recent campaign
     assert lines[0] == "campaign done: finished"
-    assert any(line.startswith("    t05 ROI_ALIGN_MASK, seed 0: finished") for line in lines)
-    assert any(line.startswith("culprit of segm: ROI_ALIGN_MASK, confidence 99.") for line in lines)
+    assert any(re.match(r"    t\d\d ROI_ALIGN_MASK, seed 0: finished", line) for line in lines)
+    assert any(re.match(r"culprit of segm: ROI_ALIGN_MASK, confidence 9[89]\.", line) for line in lines)
 
 
 def test_the_table_fits_120_columns(finished):
@@ -110,7 +110,8 @@ def test_the_table_fits_120_columns(finished):
 
 
 def test_list_and_logs(finished):
-    assert "done  finished  8 runs  bbox: nothing breaks; segm: ROI_ALIGN_MASK" in look(finished, "list").output
+    listed = look(finished, "list").output
+    assert re.search(r"done  finished  \d runs  bbox: nothing breaks; segm: ROI_ALIGN_MASK", listed)
     result = look(finished, "logs", "t01", "-f")
     assert result.exit_code == 0 and result.output == ""
     (finished.runs / "done" / "trials" / "t01" / "attempt-1" / "stdout.txt").write_text("step 1\n")
@@ -139,7 +140,7 @@ def test_start_with_the_same_settings_goes_on(cli, bench):
         "start", "--flags", "BATCH_MASK_LOSS,ROI_ALIGN_MASK,crop_and_resize_mask", "--name", "x", "--max-runs", "9"
     )
     assert second.exit_code == 0, second.output
-    assert len(bench.starts()) == 8
+    assert 7 <= len(bench.starts()) == len(set(bench.starts())) <= 9
 
 
 def test_without_a_name_the_date_and_a_number_are_taken(cli, bench):
@@ -174,6 +175,10 @@ def test_dry_run_learns_the_time_from_earlier_runs(finished):
         (["--flags", "all", "--seeds", "0"], "--seeds 0"),
         (["--flags", "all", "--max-runs", "-1"], "--max-runs -1"),
         (["--flags", "all", "--batch", "0"], "--batch 0"),
+        (["--flags", "all", "--search", "guess"], "Invalid value for '--search'"),
+        (["--flags", "all", "--suspect", "RPN_LOS=2"], "unknown flag 'RPN_LOS': did you mean RPN_LOSS"),
+        (["--flags", "all", "--suspect", "RPN_LOSS=often"], "write FLAG=TIMES"),
+        (["--flags", "L2B5", "--trust", "RPN_LOSS"], "--trust RPN_LOSS: it is not among --flags"),
         (["--flags", "all", "--metric", "segm/AP_big"], "unknown metric 'segm/AP_big': did you mean"),
         (["--flags", "all", "--preset", "shape"], "unknown preset 'shape'"),
         (["--flags", "all", "--plant", "RPN_LOSS=no_such"], "unknown fault 'RPN_LOSS=no_such'"),
@@ -239,7 +244,7 @@ def test_a_damaged_log_is_told_and_gone_on_with(cli, bench):
     result = cli("resume", "x", "--max-runs", "20")
     assert result.exit_code == 0
     assert "moved to events.jsonl.corrupt" in result.output and "cut short by a crash" in result.output
-    assert len(bench.starts()) == len(set(bench.starts())) == 8  # the run whose end was lost had its result on disk
+    assert len(bench.starts()) == len(set(bench.starts()))  # the run whose end was lost had its result on disk
 
 
 def test_looking_needs_no_tensorflow():

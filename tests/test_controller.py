@@ -165,6 +165,30 @@ def test_a_run_that_ignores_the_request_is_killed_after_the_grace_time(bench):
     assert all(process.identity(pid) is None for pid in pids)
 
 
+def test_a_run_that_can_no_longer_matter_is_cancelled(bench, monkeypatch):
+    """It saves and ends, is no evidence, and the campaign goes on without it."""
+    from bisect_cli import controller
+
+    bench.set(breaks=FAULT, seconds=0.6)
+    real = controller.analyse
+
+    def analyse_and_cancel(state):
+        whole = [trial for trial in state.trials.values() if trial.flags == BLOCK and trial.state == "running"]
+        told = real(state)
+        return told._replace(cancel=(BLOCK,)) if whole and whole[0].attempts == 1 else told
+
+    def listen(event, controller):
+        if event and event["kind"] == "started" and tuple(event["flags"]) == BLOCK:
+            controller.analysis = analyse_and_cancel(controller.state)
+
+    monkeypatch.setattr(controller, "analyse", analyse_and_cancel)
+    state = bench.run(listen=listen)
+    cancelled = [event for event in bench.events() if event.get("outcome") == "cancelled"]
+    assert len(cancelled) == 1 and cancelled[0]["reason"] == "it could no longer matter"
+    assert state.state == "finished" and culprits(state) == [("ROI_ALIGN_MASK",)]  # it was wanted again, and went on
+    assert state.trials[cancelled[0]["trial"]].attempts == 2
+
+
 def test_a_silent_run_counts_as_crashed(bench):
     bench.set(seconds=1000)
     state = bench.run(hung=0.3, slots=3)
@@ -196,7 +220,7 @@ def test_nothing_runs_that_the_log_does_not_know(bench, monkeypatch):
 @pytest.mark.parametrize("orphans", ["alive", "dead"])
 def test_sigkill_of_the_controller_then_resume(bench, orphans):
     bench.set(breaks=FAULT, seconds=1.2)
-    controller = bench.spawn("start", "--flags", "L2B5", "--name", "c", "--slots", "2")
+    controller = bench.spawn("start", "--flags", "L2B5", "--name", "c", "--slots", "2", "--search", "halving")
     wait_for(lambda: len(bench.starts()) >= 4)
     kill(controller)
     state, _ = store.load(bench.runs / "c")

@@ -156,7 +156,7 @@ def test_confidence_comes_from_the_odds(monkeypatch):
 
 
 def test_most_runs_bounds_what_it_says():
-    most = most_runs(halving.plan, sets.ALL[:5], 3)
+    most = most_runs(halving.search, sets.ALL[:5], 3)
     for pair in combinations(sets.ALL[:5], 2):
         table = Table(sets.ALL[:5], breaks=[pair])
         table.search()

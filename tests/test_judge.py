@@ -1,6 +1,7 @@
 import math
 import random
 
+import numpy as np
 import pytest
 
 from bisect_cli import judge as judging
@@ -71,7 +72,7 @@ def test_a_stray_baseline_seed_does_not_hide_a_fault():
 
 
 def test_agreeing_baseline_seeds_do_not_make_noise_zero():
-    assert judging.noise([0.7, 0.7, 0.7]) > 0.8 * judging.NOISE
+    assert judging.noise([0.7, 0.7, 0.7]) > 0.8 * judging.SHAPES.noise
     assert judge([0.7, 0.7, 0.7], [0.68]).call != BROKEN
 
 
@@ -80,24 +81,38 @@ def test_divergence_says_nothing_where_the_baseline_diverges():
 
 
 def test_the_smallest_drop_grows_with_noise():
-    assert judging.smallest_drop([0.5, 0.6, 0.7]) > judging.smallest_drop(BASELINE) >= judging.SMALLEST_DROP
+    assert judging.smallest_drop([0.5, 0.6, 0.7]) > judging.smallest_drop(BASELINE) >= judging.SHAPES.smallest_drop
 
 
-def test_log_marginal_is_the_integral_it_stands_for():
-    """The closed form of the normal-inverse-gamma marginal against summing over mu and sigma."""
-    values, shape, scale = [0.50, 0.52, 0.49], *judging._posterior([])
-    total, steps = 0.0, 400
-    for i in range(steps):
-        sigma = 0.002 * 150 ** ((i + 0.5) / steps)
-        width = sigma * math.log(150) / steps
-        prior = 2 * sigma * scale**shape / math.gamma(shape) * sigma ** (-2 * shape - 2) * math.exp(-scale / sigma**2)
-        for j in range(steps):
-            mu = 0.4 + 0.2 * (j + 0.5) / steps
-            likelihood = math.prod(
-                math.exp(-(((y - mu) / sigma) ** 2) / 2) / (sigma * math.sqrt(2 * math.pi)) for y in values
-            )
-            total += likelihood * prior * width * 0.2 / steps
-    assert judging._log_marginal(values) == pytest.approx(math.log(total), abs=0.01)
+def test_other_sets_tell_how_large_the_drop_and_the_noise_are():
+    """A value half-way is undecided by itself; once other sets show a larger drop and less noise, it is not."""
+    alone = judge(BASELINE, [0.665])
+    fine = {f"f{i}": [0.70 + 0.004 * (-1) ** i] for i in range(5)}
+    broken = {f"b{i}": [0.60 + 0.004 * (-1) ** i] for i in range(5)}
+    among = judging.judge_all(BASELINE, {"set": [0.665], **fine, **broken})
+    assert alone.call == UNDECIDED and among["set"].log_odds != pytest.approx(alone.log_odds)
+    wide = judging.judge_all(BASELINE, {"set": [0.60], **fine, **broken})["set"].log_odds
+    assert wide > judge(BASELINE, [0.60]).log_odds
+
+
+def test_the_odds_are_the_integral_they_stand_for():
+    """One set's odds against those on a grid of sixteen times as many steps in noise and mean, and more drops."""
+    values = [0.655, 0.64]
+    coarse = judge(BASELINE, values).log_odds
+    steps = judging.SIGMAS, judging.MEANS, judging.DROPS
+    try:
+        judging.SIGMAS, judging.MEANS = np.geomspace(0.1, 12, 60), np.linspace(-5, 5, 60)
+        judging.DROPS = (np.arange(90) + 0.5) / 90
+        fine = judge(BASELINE, values).log_odds
+    finally:
+        judging.SIGMAS, judging.MEANS, judging.DROPS = steps
+    assert coarse == pytest.approx(fine, abs=0.25)
+
+
+def test_the_scale_is_that_of_the_training():
+    """A drop of two points is nothing on short training, and six times the noise of a long one."""
+    assert judge([0.37, 0.373, 0.368], [0.35]).call != BROKEN
+    assert judge([0.37, 0.373, 0.368], [0.35], scale=judging.COCO).call == BROKEN
 
 
 @pytest.fixture(scope="module")

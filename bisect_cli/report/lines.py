@@ -2,7 +2,7 @@
 
 from bisect_cli import flags as sets
 from bisect_cli.campaign import metric_key
-from bisect_cli.report.summary import conclusion, parity_lines, percent, target_words, verdict_lines
+from bisect_cli.report.summary import conclusion, odds_words, parity_lines, percent, target_words, verdict_lines
 
 
 class Lines:
@@ -82,6 +82,8 @@ def _search(plan):
         found = [f"{' + '.join(c.flags)} is a culprit, confidence {percent(c.confidence)}" for c in plan.culprits]
         found += [f"{sets.label(u.flags)} is unresolved: {u.reason}" for u in plan.unresolved]
         return "; ".join(found)
+    if plan.odds:
+        return f"so far: {odds_words(plan.odds)}" if plan.suspects else ""
     parts = [sets.label(part) + (f" (with {sets.label(held)} on)" if held else "") for part, held in plan.suspects]
     return f"narrowed to {' and '.join(parts)}" if parts else ""
 

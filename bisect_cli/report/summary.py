@@ -71,8 +71,17 @@ def summarize(folder, state, analysis, notes=()):
             metric: [{"flags": list(u.flags), "reason": u.reason} for u in analysis.plans[metric].unresolved]
             for metric in settings.metrics
         },
+        "explanations": {
+            metric: [
+                {"culprits": [list(one) for one in belief.culprits], "probability": belief.probability}
+                for belief in analysis.plans[metric].beliefs
+            ]
+            for metric in settings.metrics
+        },
+        "odds": {metric: dict(analysis.plans[metric].odds) for metric in settings.metrics},
         "notes": [
             *notes,
+            *(f"{metric}: {plan.note}" for metric, plan in analysis.plans.items() if plan.note),
             *(f"the baseline's {metric} is too low for a drop to show: train for longer" for metric in analysis.blind),
             *(
                 f"the baseline itself does not reach its target of {metric}, {analysis.verdicts[metric][()].mean:.3f} "
@@ -114,7 +123,10 @@ def verdict_lines(summary):
             )
         elif said == "searching":
             among = [_suspect(s) for s in summary["suspects"][metric]]
-            lines.append(f"{metric}: not known yet{'; narrowed to ' + ' and '.join(among) if among else ''}.")
+            narrowed = f"; narrowed to {' and '.join(among)}" if among else ""
+            if summary["odds"][metric]:
+                narrowed = f"; so far: {odds_words(summary['odds'][metric])}" if among else ""
+            lines.append(f"{metric}: not known yet{narrowed}.")
         if open_sets and said != "searching":
             lines.append(f"{metric}: could not be resolved: {'; '.join(open_sets)}.")
     if summary["state"] in ("interrupted", "inconclusive", "failed"):
@@ -162,6 +174,12 @@ def verdict_words(summary):
         said = summary["conclusion"][metric]
         words.append(f"{metric}: {found or {'clean': 'nothing breaks', 'searching': 'not known yet'}.get(said, said)}")
     return "; ".join(words)
+
+
+def odds_words(odds, most=3):
+    """The flags that most likely take part in a culprit, in words."""
+    likely = sorted(odds, key=lambda flag: -odds[flag])[:most]
+    return ", ".join(f"{flag} {odds[flag]:.0%}" for flag in likely)
 
 
 def percent(probability):
@@ -248,7 +266,7 @@ def _tree(state, analysis):
             "flags": list(flags),
             "label": sets.label(flags, state.settings.flags),
             "depth": depth,
-            "why": asked[flags].why if flags in asked else "baseline" if not flags else "an earlier split",
+            "why": _why(state, flags, asked),
             "trials": [trial.id for trial in state.of(flags)],
             "evidence": {
                 metric: _numbers(table[flags])
@@ -258,6 +276,12 @@ def _tree(state, analysis):
         }
         for flags, depth in rows
     ]
+
+
+def _why(state, flags, asked):
+    """Why the search looks at a subset, else why it asked for its first run."""
+    said = asked[flags].why if flags in asked else ""
+    return said or state.of(flags)[0].why or ("an earlier split" if flags else "baseline")
 
 
 def _parent(flags, tried, asked):

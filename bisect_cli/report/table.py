@@ -9,7 +9,7 @@ from rich.text import Text
 
 from bisect_cli.campaign import metric_key
 from bisect_cli.report.lines import number
-from bisect_cli.report.summary import parity_lines, percent, target_words, verdict_lines
+from bisect_cli.report.summary import odds_words, parity_lines, percent, target_words, verdict_lines
 
 STYLES = {
     "fine": "green",
@@ -87,6 +87,9 @@ def _culprits(summary):
             table.add_row(metric, flags, percent(culprit["confidence"]), " ".join(culprit["trials"]))
         if not summary["culprits"][metric] and summary["conclusion"][metric] == "clean":
             table.add_row(metric, Text("none", style="green"), "", "")
+        if summary["odds"][metric] and summary["suspects"][metric]:
+            table.add_row(metric, Text(odds_words(summary["odds"][metric]), style="yellow"), "so far", "")
+            continue
         for suspect in summary["suspects"][metric]:
             held = f" (with {', '.join(suspect['with'])} on)" if suspect["with"] else ""
             table.add_row(metric, Text(f"among {', '.join(suspect['flags'])}{held}", style="yellow"), "searching", "")

@@ -17,15 +17,20 @@ from typing import NamedTuple
 
 from bisect_cli import flags as sets
 from bisect_cli.judge import BROKEN, CRASHED, FINE, MOST_RUNS, UNDECIDED
-from bisect_cli.search import NO_LEAD, Asked, Culprit, Plan, Unresolved, Want
+from bisect_cli.search import NO_LEAD, Asked, Culprit, Plan, Unresolved, Want, each_by_itself
 
 CONFIRMED = 2  # runs of a set that a culprit rests on: the one that led there, and one with a fresh seed
 SPLITS = 3  # places to cut a set at before giving up on subsets without a verdict
 CLEAN = 0.01  # "nothing breaks" ends the search, so it takes more certainty than a step of it, or a second seed
 
 
-def plan(flags, verdict, seeds, lead=NO_LEAD):
+def search(question):
     """What to run next, or the culprits, as `bisect_cli.search` describes."""
+    return each_by_itself(plan, question)
+
+
+def plan(flags, verdict, seeds, lead=NO_LEAD):
+    """The Plan of one metric. verdict: a function, subset -> Verdict, or None while there is none."""
     return _Halving(flags, verdict, lead).run(seeds)
 
 
@@ -79,7 +84,7 @@ class _Halving:
             found += here
             if not here:
                 break
-            rest = sets.minus(rest, sets.union(*(one.flags for one in here)))
+            rest = sets.minus(rest, self._union(*(one.flags for one in here)))
             for one in (one for one in here if one.exact):
                 alone = self._ask(one.flags, self.flags, "confirm the culprit", CONFIRMED)
                 if alone not in (None, BROKEN):
@@ -111,10 +116,10 @@ class _Halving:
         """The minimal sets of `part` that are broken together with `held`, as _Found; None while runs are missing."""
         if len(part) == 1:
             return [_Found(part)]
-        whole = sets.union(part, held)
+        whole = self._union(part, held)
         why = f"half, with {sets.label(held)} on" if held else "half"
         for halves in sets.splits(part, *self.lead)[:SPLITS]:
-            calls = [self._ask(sets.union(half, held), whole, why) for half in halves]
+            calls = [self._ask(self._union(half, held), whole, why) for half in halves]
             broken = [half for half, call in zip(halves, calls) if call == BROKEN]
             if held and len(broken) == 2:  # two combinations, or `held` was taken for fine by mistake
                 call = self._ask(held, whole, "both halves fail with it on: is it fine?", CONFIRMED)
@@ -132,18 +137,18 @@ class _Halving:
 
     def _combination(self, first, second, held):
         """Sets with flags of both halves, each half being fine alone."""
-        whole = sets.union(first, second, held)
+        whole = self._union(first, second, held)
         call = self._ask(whole, None, "both halves are fine: the whole again", CONFIRMED)
         if call != BROKEN:  # the whole turned undecided, or never gave a verdict
-            self.suspects.append((sets.union(first, second), held))
+            self.suspects.append((self._union(first, second), held))
             return [] if call else None
-        firsts = self._find(first, sets.union(held, second))
+        firsts = self._find(first, self._union(held, second))
         if firsts is None:
             return None
         found = []
         for one in firsts:
-            seconds = self._find(second, sets.union(held, one.flags))
-            pairs = seconds and [_Found(sets.union(one.flags, two.flags), one.exact and two.exact) for two in seconds]
+            seconds = self._find(second, self._union(held, one.flags))
+            pairs = seconds and [_Found(self._union(one.flags, two.flags), one.exact and two.exact) for two in seconds]
             found = _merge(found, pairs)
         return found
 
@@ -163,6 +168,10 @@ class _Halving:
                     self._give_up(part)
             result = None if None in calls.values() else _merge(result, *(smaller or [[one]]))
         return result
+
+    def _union(self, *parts):
+        """All flags of several sets, as one set."""
+        return sets.union(*parts, order=self.flags)
 
     def _parts(self, flags):
         """A combination without one of its flags, for each."""
