@@ -24,14 +24,17 @@ from bisect_cli.search.hypotheses import OF_THREE, UP_TO_TWO, Family
 from bisect_cli.search.information import Outlook
 from bisect_cli.search.posterior import evidence, posterior
 
-STOP = 0.98  # of the hypothesis named: the mean of what campaigns end with is then above .99
+STOP = 0.985  # of the hypothesis named; drops near the smallest are named wrongly more often than others
+CLEAN = 0.995  # of nothing, for a whole set whose own runs stay undecided
 NAMED = 0.5  # of a hypothesis without one of its confirming subsets, for that one to count as fresh evidence
 ALL_TRIPLES = 16  # flags up to which triples are always among the hypotheses; beyond, when the others do not fit
 WIDEN = 0.1  # of something else, for triples of more flags
+MANY = 60  # runs, twice what any family takes at 7 % of error, after which nothing is expected of hypotheses either
 MISFIT = 0.5  # of something else, for giving up on hypotheses
 CONFIRMS = 0.8  # of the hypotheses that a run would bear out, for it to be called a confirmation
 SAVED = 0.7  # bits that a run tells on average: what is saved by one that a confirmation needs later anyway
-LEAST = 0.02  # bits below which a run is not worth making
+LEAST = 0.02  # bits below which a run in flight is cancelled, and needs for a confirmation count for nothing
+LAST = 0.003  # ... and below which no further run is made
 SPARE = 0.1  # ... and below which a free slot stays free
 ALIKE = 0.98  # share of the most information at which a subset that people recognise is taken instead
 SUSPECT = 6.0  # prior odds of a flag that parity found to differ: false alarms are about as common as true ones
@@ -108,7 +111,7 @@ class _Bayes:
                 worth.expect(subset)
         first = not self.out and not any(due.values())
         while free > 0:
-            chosen = worth.best(self._may_run, LEAST if first else SPARE)
+            chosen = worth.best(self._may_run, LAST if first else SPARE)
             if chosen is None:
                 break
             subset, why = chosen
@@ -213,7 +216,7 @@ class _Metric:
 
     def __init__(self, question, flags, crashers, table):
         self.question, self.flags, self.table = question, flags, table
-        self.stuck = False
+        self.stuck = self.lost = False
         self.unresolved = tuple(Unresolved(one, "its runs crash") for one in crashers)
         self.tried = [subset for subset in table if subset and self._counts(subset)]
         self.evidence = evidence(flags, table, self.tried)
@@ -244,7 +247,8 @@ class _Metric:
 
     def _look(self):
         """Whether the search is over, and what it needs if not."""
-        if self.posterior.other > MISFIT:
+        runs = sum(self.table[subset].runs for subset in self.tried)
+        if self.posterior.other > MISFIT or runs > MANY and self.sure < STOP:
             self._misfit()
             return
         if self._faint():
@@ -274,14 +278,13 @@ class _Metric:
         """The runs that are missing before the best hypothesis is the result."""
         culprits = self.culprits
         subsets = self._confirming(culprits)
+        enough = bool(culprits) or self.sure >= CLEAN
         for subset, call, why in subsets:
             verdict = self.table.get(subset)
             runs = 1 if culprits and self._named_without(subset) else halving.CONFIRMED
             if verdict is None or verdict.runs < runs:
                 yield Want(subset, runs, why)
-            elif verdict.call != call and not (
-                verdict.runs >= halving.CONFIRMED and culprits and _leans(verdict, call)
-            ):
+            elif verdict.call != call and not (verdict.runs >= halving.CONFIRMED and enough and _leans(verdict, call)):
                 if verdict.runs < MOST_RUNS:
                     yield Want(subset, verdict.runs + 1, f"{why}: another seed")
                 else:
@@ -312,7 +315,7 @@ class _Metric:
 
     def _misfit(self):
         """No hypothesis explains the verdicts: repeats what contradicts the best one, then splits."""
-        self.weighs = False
+        self.weighs, self.lost = False, True
         says_broken = self.posterior.family.broken(self.evidence.subsets)[:, self.posterior.best]
         log_odds = np.array([self.table[subset].log_odds for subset in self.tried])
         against = np.where(says_broken, -log_odds, log_odds) > math.log(ODDS)
@@ -336,10 +339,10 @@ class _Metric:
             reason = f"no further run would tell more; the likeliest explanation has {self.sure:.0%}"
             stuck = (Unresolved(self.flags, reason),)
             return Plan((), (), (*self.unresolved, *stuck), (), asked, None, beliefs, odds)
-        if told.other > MISFIT:
+        if self.lost:
             note = (
-                f"no explanation with up to three flags fits the verdicts ({told.other:.0%} for something else): "
-                "they are repeated, then the set is split"
+                f"no explanation with up to three flags fits the verdicts ({told.other:.0%} for something else, "
+                f"{self.sure:.0%} for the likeliest): they are repeated, then the set is split"
             )
             if self.fallback is None:
                 return Plan(wanted, (), self.unresolved, (), asked, None, beliefs, odds, note)
