@@ -22,7 +22,7 @@ from bisect_cli.search.candidates import candidates, plainness
 from bisect_cli.search.crashes import crashing, posterior_of
 from bisect_cli.search.hypotheses import OF_THREE, UP_TO_TWO, Family
 from bisect_cli.search.information import Outlook
-from bisect_cli.search.posterior import evidence, posterior
+from bisect_cli.search.posterior import DIGITS, evidence, posterior, ranked
 
 STOP = 0.985  # of the hypothesis named; drops near the smallest are named wrongly more often than others
 CLEAN = 0.995  # of nothing, for a whole set whose own runs stay undecided
@@ -175,7 +175,7 @@ class _Worth:
         if self.crash:
             bits = bits * (1 - 0.95 * self.crash.probability @ self.crash.family.broken(rows).T)
         extra = np.array([self.needed.get(self._subset(row), 0.0) for row in rows])
-        return bits + extra * (bits > LEAST), bits
+        return np.round(bits + extra * (bits > LEAST), DIGITS), bits
 
     def _subset(self, row):
         return tuple(flag for flag, on in zip(self.flags, row) if on)
@@ -187,7 +187,7 @@ class _Worth:
             return None
         scores, bits = self._scores(rows)
         for _ in range(3):  # local improvement: one flag on or off
-            top = rows[np.argsort(-scores, kind="stable")[:2]]
+            top = rows[ranked(scores)[:2]]
             flips = (top[:, None] ^ np.eye(len(self.flags), dtype=bool)[None]).reshape(-1, len(self.flags))
             known = {row.tobytes() for row in rows}
             new = np.array([f for f in flips if f.tobytes() not in known and may_run(self._subset(f))])
@@ -256,7 +256,7 @@ class _Metric:
         whole, base = self.table.get(self.flags), self.table[()]
         if whole and whole.call == UNDECIDED and base.runs < self.question.seeds + whole.runs - 1:
             self.needs = (Want((), base.runs + 1, "the whole set is undecided: more of the baseline"),)
-        for number in np.argsort(-self.posterior.probability, kind="stable")[:8]:
+        for number in ranked(self.posterior.probability)[:8]:
             share = float(self.posterior.probability[number])
             for subset, _, _ in self._confirming(self._named(number)):
                 if subset not in self.table:
@@ -331,7 +331,7 @@ class _Metric:
     def plan(self, wanted):
         """The Plan to report."""
         told = self.posterior
-        order = [int(i) for i in np.argsort(-told.probability, kind="stable")[:SHOWN] if told.probability[i] > 0.001]
+        order = [int(i) for i in ranked(told.probability)[:SHOWN] if told.probability[i] > 0.001]
         beliefs = tuple(Belief(self._named(i), float(told.probability[i])) for i in order)
         odds = dict(zip(self.flags, told.family.takes_part(told.probability).tolist()))
         asked = tuple(Asked(subset, None, "") for subset in self.tried)

@@ -3,6 +3,7 @@
 import numpy as np
 
 from bisect_cli.flags import BLOCKS
+from bisect_cli.search.posterior import ranked
 
 RANDOM = 96
 CHANCES = (0.2, 0.35, 0.5, 0.65, 0.8)  # that a flag is on in a random subset
@@ -14,7 +15,7 @@ def candidates(flags, odds, more=()):
     """
     n = len(flags)
     found = [*named(flags), *np.eye(n, dtype=bool), *more, np.ones(n, bool)]
-    order = np.argsort(-odds, kind="stable")
+    order = ranked(odds)
     for size in range(1, n):
         prefix = np.zeros(n, bool)
         prefix[order[:size]] = True

@@ -19,6 +19,16 @@ from bisect_cli.search.hypotheses import Family
 
 WRONG = 0.003  # one shared freak in some 300 subsets: more than a whole campaign asks about
 ELSE = 0.004
+DIGITS = 4  # of probabilities and bits that count in comparisons; single precision is good for five
+
+
+def ranked(numbers):
+    """Where the largest of `numbers` stand, in their order; those alike to four digits in the order they stand in.
+
+    What is equal by symmetry comes out of a matrix product with rounding errors that depend on the machine, and the same
+    log has to lead to the same plan on all of them.
+    """
+    return np.argsort(-np.round(numbers, DIGITS), kind="stable")
 
 
 class Posterior(NamedTuple):
@@ -31,7 +41,7 @@ class Posterior(NamedTuple):
     @property
     def best(self):
         """The number of the likeliest hypothesis."""
-        return int(self.probability.argmax())
+        return int(ranked(self.probability)[0])
 
     def likeliest(self, least=1e-6, most=6000):
         """The likeliest hypotheses alone, for plans: what is left out is shared out among them."""
