@@ -25,8 +25,8 @@ DIGITS = 4  # of probabilities and bits that count in comparisons; single precis
 def ranked(numbers):
     """Where the largest of `numbers` stand, in their order; those alike to four digits in the order they stand in.
 
-    What is equal by symmetry comes out of a matrix product with rounding errors that depend on the machine, and the same
-    log has to lead to the same plan on all of them.
+    What is equal by symmetry comes out of a matrix product with rounding errors that depend on the machine, and the
+    same log has to lead to the same plan on all of them.
     """
     return np.argsort(-np.round(numbers, DIGITS), kind="stable")
 
