@@ -25,6 +25,7 @@ from bisect_cli.search.information import Outlook
 from bisect_cli.search.posterior import DIGITS, evidence, posterior, ranked
 
 STOP = 0.985  # of the hypothesis named; drops near the smallest are named wrongly more often than others
+ENOUGH = 0.95  # of a hypothesis that no further run tells more about
 CLEAN = 0.995  # of nothing, for a whole set whose own runs stay undecided
 NAMED = 0.5  # of a hypothesis without one of its confirming subsets, for that one to count as fresh evidence
 ALL_TRIPLES = 16  # flags up to which triples are always among the hypotheses; beyond, when the others do not fit
@@ -109,19 +110,22 @@ class _Bayes:
         for subset, number in due.items():
             for _ in range(max(0, number) if subset else 0):
                 worth.expect(subset)
-        first = not self.out and not any(due.values())
         while free > 0:
-            chosen = worth.best(self._may_run, LAST if first else SPARE)
+            chosen = worth.best(self._may_run, SPARE if self.wanted else LAST)
             if chosen is None:
                 break
             subset, why = chosen
             self._want(subset, self.begun.get(subset, 0) + self._more(subset) + 1, why)
             worth.expect(subset)
-            first = False
             free -= 1
-        if first and free > 0 and not self.wanted:
+        if free <= 0 and not self.wanted:  # what is worth a run has to wait for these
+            for subset in useless:
+                self._want(subset, self.begun[subset], "in flight")
+            return ()
+        if not self.wanted:
             for metric in metrics:
-                metric.stuck = True
+                for want in metric.settle():
+                    self._want(want.flags, want.runs, want.why)
         return tuple(useless)
 
     def _more(self, subset):
@@ -291,6 +295,17 @@ class _Metric:
                     told = {CRASHED: "its runs crashed"}.get(verdict.call, f"{verdict.call} after {verdict.runs} runs")
                     self.unresolved += (Unresolved(subset, told),)
 
+    def settle(self):
+        """Makes do with the best hypothesis, as no further run would tell more, if it is likely enough; gives up else.
+        Returns the runs that still have to bear it out.
+        """
+        if self.sure < ENOUGH:
+            self.stuck = True
+            return ()
+        missing = tuple(self._unconfirmed())
+        self.open = bool(missing)
+        return missing
+
     def _named_without(self, subset):
         """Whether all other subsets name the best hypothesis too, so that the run of this one is fresh evidence."""
         told = self._posterior([i for i, other in enumerate(self.tried) if other != subset])
@@ -349,7 +364,7 @@ class _Metric:
             return self.fallback._replace(
                 wanted=wanted, unresolved=(*self.unresolved, *self.fallback.unresolved), odds=odds, note=note
             )
-        if self.open or self.sure < STOP:
+        if self.open:
             likely = tuple(flag for flag in self.flags if odds[flag] >= 0.1)
             suspects = ((likely, ()),) if self.table.get(self.flags) and likely else ()
             return Plan(wanted, (), self.unresolved, suspects, asked, None, beliefs, odds)
