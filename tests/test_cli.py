@@ -76,6 +76,9 @@ def test_status_json_is_what_is_documented(finished):
     assert told["baseline"]["trials"] == ["t01", "t02", "t03"]
     assert 0.68 < told["baseline"]["segm"]["mean"] < 0.72 and told["baseline"]["segm"]["runs"] == 3
     for trial in told["trials"]:
+        if trial["state"] in ("waiting", "cancelled"):  # under way when the last verdict came in
+            assert trial["id"] not in culprit["trials"] and not trial["metrics"]
+            continue
         assert (
             trial["state"] == "finished" and trial["slot"] is None and set(trial["metrics"]) == {"bbox/AP", "segm/AP"}
         )
