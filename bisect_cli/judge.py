@@ -177,7 +177,7 @@ def _drop_evidence(anchor, sets, scale):
     kept = weight > weight.max() - LEFT
     told = {}
     for one, both in likelihoods.items():
-        fine, broken = (_log_sum(weight - either[one] + each) for each in both)
+        fine, broken = (log_sum(weight - either[one] + each) for each in both)
         told[one] = float(broken - fine), both[:, kept]
     return prior[kept], told
 
@@ -218,9 +218,10 @@ def _log_mean(logs):
     return top + np.log(np.exp(logs - top).mean(axis=-1, keepdims=True))
 
 
-def _log_sum(logs):
-    top = logs.max()
-    return top + np.log(np.exp(logs - top).sum())
+def log_sum(logs, axis=None):
+    """The logarithm of the sum of what `logs` are the logarithms of, over an axis or all."""
+    top = logs.max(axis=axis, keepdims=True)
+    return np.squeeze(top, axis) + np.log(np.exp(logs - top).sum(axis=axis))
 
 
 def _finite(values):

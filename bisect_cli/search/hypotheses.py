@@ -8,6 +8,8 @@ from itertools import combinations
 
 import numpy as np
 
+from bisect_cli.judge import log_sum
+
 # A kind of hypothesis, as its culprits written in columns of an index table. The priors of the kinds: a set is bisected
 # because it failed, but what breaks one metric often leaves the other, so nothing is as likely as one flag. Of the two
 # real culprits in 2019 each acted by itself, and a wrong adapter between two pieces is as real, so two flags together
@@ -40,9 +42,9 @@ class Family:
             if len(table):
                 log = log_weights[table].sum(axis=1)
                 blocks.append((kind, table))
-                logs.append(np.log(prior) + log - _log_sum(log))
+                logs.append(np.log(prior) + log - log_sum(log))
         log_prior = np.concatenate(logs)
-        return cls(blocks, log_prior - _log_sum(log_prior), n)
+        return cls(blocks, log_prior - log_sum(log_prior), n)
 
     def __len__(self):
         return len(self.log_prior)
@@ -113,8 +115,3 @@ def _table(kind, n):
     if kind != PAIR_AND_ONE:
         return triples
     return np.concatenate([triples[:, [0, 1, 2]], triples[:, [0, 2, 1]], triples[:, [1, 2, 0]]])
-
-
-def _log_sum(logs):
-    top = logs.max()
-    return top + np.log(np.exp(logs - top).sum())

@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from bisect_cli.judge import log_sum
 from bisect_cli.search.hypotheses import Family
 
 WRONG = 0.003  # one shared freak in some 300 subsets: more than a whole campaign asks about
@@ -90,15 +91,10 @@ def posterior(family, told):
     base = told.worlds + if_fine.sum(axis=0)
     margins = (if_broken - if_fine).astype(np.float32)
     says = family.broken(told.subsets).astype(np.float32)
-    logs = family.log_prior + np.log1p(-ELSE) + _log_sum((base[:, None] + margins.T @ says), axis=0)
+    logs = family.log_prior + np.log1p(-ELSE) + log_sum((base[:, None] + margins.T @ says), axis=0)
     whole = told.subsets.all(axis=1)[:, None]
-    other = np.log(ELSE) + _log_sum(told.worlds + np.where(whole, if_broken, either).sum(axis=0), axis=0)
+    other = np.log(ELSE) + log_sum(told.worlds + np.where(whole, if_broken, either).sum(axis=0), axis=0)
     top = max(logs.max(), other)
     weights, rest = np.exp(logs - top), np.exp(other - top)
     total = weights.sum() + rest
     return Posterior(family, weights / total, float(rest / total))
-
-
-def _log_sum(logs, axis):
-    top = logs.max(axis=axis, keepdims=True)
-    return np.squeeze(top, axis) + np.log(np.exp(logs - top).sum(axis=axis))
