@@ -19,6 +19,7 @@ import numpy as np
 from maskrcnn.errors import UserError
 from maskrcnn.examples import PAIR
 from maskrcnn.faults import FAULTS
+from maskrcnn.pieces import PIECES
 
 METRICS = ("bbox/AP", "bbox/AP_small", "bbox/AP_medium", "segm/AP", "segm/AP_small", "segm/AP_medium")
 
@@ -29,6 +30,7 @@ def cases(baseline_seeds, seeds):
     for fault in FAULTS.values():
         plant = f"{fault.flag}={fault.name}"
         found += [(plant, (fault.flag,), (plant,), s) for s in range(seeds)]
+    found += [("all on", tuple(PIECES), (), s) for s in range(seeds)]
     for plants in ([PAIR[0]], [PAIR[1]], PAIR):
         flags = tuple(p.partition("=")[0] for p in plants)
         found += [

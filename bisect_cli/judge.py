@@ -96,8 +96,8 @@ def baseline(values):
 
 
 def judge(reference, values, crashed=0, target=None, scale=SHAPES):
-    """The Verdict on one set by itself, as `judge_all`."""
-    return judge_all(reference, {"set": values}, {"set": crashed}, target, scale)["set"]
+    """The Verdict on one set by itself, as `judge_all`; without what only a search of several sets needs."""
+    return judge_all(reference, {"set": values}, {"set": crashed}, target, scale)["set"]._replace(log_likelihoods=None)
 
 
 def judge_all(reference, values, crashed=None, target=None, scale=SHAPES):
