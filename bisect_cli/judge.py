@@ -61,6 +61,18 @@ DROPS = (np.arange(28) + 0.5) / 28  # between the smallest and the largest, in l
 FINE, BROKEN, UNDECIDED, CRASHED, BASELINE = "fine", "broken", "undecided", "crashed", "baseline"
 
 
+class Worlds(NamedTuple):
+    """What may be true of a metric, each [K]: the prior's and the baseline's logarithm of the weight; the mean of its
+    runs and their standard deviation; what a broken set loses, if its drop is the campaign's, and how often it is.
+    """
+
+    log_weight: np.ndarray
+    mean: np.ndarray
+    sigma: np.ndarray
+    drop: np.ndarray
+    shared: np.ndarray
+
+
 class Verdict(NamedTuple):
     """What the runs of one set say about one metric.
 
@@ -68,10 +80,10 @@ class Verdict(NamedTuple):
     included.
     log_odds: natural logarithm of broken : fine. mean, sd: of the runs with a value (None without any; sd None for
     one).
-    difference: mean minus the baseline's mean. diverged: how many diverged. log_likelihoods: what a search needs to
-    weigh several sets together, as mu, sigma and d are the same for all of them: [2, K], of the set's runs if it is
-    fine and if it is broken, in each of the K worlds that are left; for the baseline [K], of its own runs, with the
-    prior; None where there is none.
+    difference: mean minus the baseline's mean. diverged: how many diverged. What a search needs to weigh several sets
+    together, as mu, sigma and d are the same for all of them: worlds, of the baseline's verdict, and log_likelihoods of
+    the others', [2, K], of the set's runs if it is fine and if it is broken, in each of the K worlds; None where there
+    is none.
     """
 
     call: str
@@ -82,6 +94,7 @@ class Verdict(NamedTuple):
     difference: Optional[float] = None
     diverged: int = 0
     log_likelihoods: Optional[np.ndarray] = None
+    worlds: Optional[Worlds] = None
 
     @property
     def broken(self):
@@ -113,8 +126,8 @@ def judge_all(reference, values, crashed=None, target=None, scale=SHAPES):
         raise ValueError("the baseline has no finished run")
     crashed = crashed or {}
     finite = {one: _finite(own) for one, own in values.items()}
-    weight, told = _drop_evidence(anchor, {one: _lifted(own, anchor, target) for one, own in finite.items()}, scale)
-    verdicts = {(): baseline(reference)._replace(log_likelihoods=weight)}
+    worlds, told = _drop_evidence(anchor, {one: _lifted(own, anchor, target) for one, own in finite.items()}, scale)
+    verdicts = {(): baseline(reference)._replace(worlds=worlds)}
     for one in dict.fromkeys((*values, *crashed)):
         runs = len(values.get(one, ())) + crashed.get(one, 0)
         if not values.get(one):
@@ -153,9 +166,8 @@ def falls_short(values, target, scale=SHAPES):
 
 
 def _drop_evidence(anchor, sets, scale):
-    """The log weights of the worlds given the baseline alone, [K], and {set: (log likelihood ratio, broken to fine, of
-    its finished runs, given all other sets; the two log likelihoods, [2, K])}. Arrays before are [sigma, mean, drop,
-    SHARED].
+    """The Worlds that are left, and {set: (log likelihood ratio, broken to fine, of its finished runs, given all other
+    sets; the two log likelihoods, [2, K])}. Arrays before are [sigma, mean, drop, SHARED].
     """
     sigma, mean, drop, prior = _grid(anchor, scale)
     for value in anchor:
@@ -179,7 +191,9 @@ def _drop_evidence(anchor, sets, scale):
     for one, both in likelihoods.items():
         fine, broken = (log_sum(weight - either[one] + each) for each in both)
         told[one] = float(broken - fine), both[:, kept]
-    return prior[kept], told
+    each = np.broadcast_arrays(prior, sigma[..., None], mean[..., None], drop[..., None], SHARED)
+    log_weight, sigma, mean, drop, shared = (of[kept] for of in each)
+    return Worlds(log_weight, mean, sigma, drop, shared), told
 
 
 def _grid(anchor, scale):

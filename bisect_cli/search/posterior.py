@@ -72,12 +72,12 @@ class Evidence(NamedTuple):
 def evidence(flags, table, tried):
     """The Evidence of a table of Verdicts, {subset: Verdict}, of the subsets `tried` of these flags."""
     subsets = np.array([[flag in subset for flag in flags] for subset in tried], bool).reshape(len(tried), len(flags))
-    worlds = table[()].log_likelihoods if () in table else None
+    worlds = table[()].worlds if () in table else None
     if worlds is None:  # verdicts that carry no more than their odds
         odds = np.array([table[subset].log_odds for subset in tried]).reshape(-1, 1)
         return Evidence(subsets, np.zeros_like(odds), odds, np.zeros(1))
-    both = np.array([table[subset].log_likelihoods for subset in tried]).reshape(len(tried), 2, len(worlds))
-    return Evidence(subsets, both[:, 0], both[:, 1], worlds)
+    both = np.array([table[subset].log_likelihoods for subset in tried]).reshape(len(tried), 2, len(worlds.mean))
+    return Evidence(subsets, both[:, 0], both[:, 1], worlds.log_weight)
 
 
 def posterior(family, told):
