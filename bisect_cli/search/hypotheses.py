@@ -51,16 +51,16 @@ class Family:
 
     def broken(self, subsets):
         """Which hypotheses say that which subsets are broken. subsets: bool [C, n]; returns bool [C, H]."""
-        told = []
+        told, start = np.zeros((len(subsets), len(self)), bool), 0
         for kind, table in self.blocks:
-            some = np.zeros((len(subsets), len(table)), bool)
+            some = told[:, start : start + len(table)]
             for culprit in kind:
-                every = np.ones_like(some)
-                for column in culprit:
+                every = subsets[:, table[:, culprit[0]]]
+                for column in culprit[1:]:
                     every &= subsets[:, table[:, column]]
                 some |= every
-            told.append(some)
-        return np.concatenate(told, axis=1)
+            start += len(table)
+        return told
 
     def takes_part(self, probability):
         """The probability of each flag to be in a culprit, [n], given that of each hypothesis, [H]."""
