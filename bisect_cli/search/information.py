@@ -1,11 +1,11 @@
 """How much a run of a subset would tell about the hypotheses, in bits, with other runs still out.
 
-What a run may show is cut into a few bins. How often it falls into each, if its subset is fine and if it is broken, is
-what the campaign has learned of noise and drop so far: it is averaged over the worlds of the posterior, hypothesis by
-hypothesis. That nothing breaks goes with another mean of the baseline than that all subsets tried are broken, so a run
-of the baseline tells something too. Another run of a subset that was run before tells less, by the chance that the
-subset is a freak, given its runs. For runs in flight, `Outlook` keeps the weight of each hypothesis for every pattern in
-which they may end, above or below a cut.
+What a run may show is cut into a few bins. How often it falls into each, if its subset is fine and if it is broken,
+is what the campaign has learned of noise and drop so far: it is averaged over the worlds of the posterior, hypothesis
+by hypothesis. That nothing breaks goes with another mean of the baseline than that all subsets tried are broken, so a
+run of the baseline tells something too. Another run of a subset that was run before tells less, by the chance that the
+subset is a freak, given its runs. For runs in flight, `Outlook` keeps the weight of each hypothesis for every pattern
+in which they may end, above or below a cut.
 Shapes: H hypotheses, the last one "something else", C subsets, P patterns, K worlds, Y bins.
 """
 
@@ -86,8 +86,8 @@ class Outlook:
 
 
 def chances(worlds):
-    """The chance of a run to fall into each bin in each of the Worlds, of a fine and of a broken set: two of [K, Y]. The
-    bins are about equally likely.
+    """The chance of a run to fall into each bin in each of the Worlds, of a fine and of a broken set: two of [K, Y].
+    The bins are about equally likely.
     """
     mean, sigma, drop, shared = (each[:, None] for each in (worlds.mean, worlds.sigma, worlds.drop, worlds.shared))
     around = np.linspace(-1.5, 1.5, 8) * sigma
