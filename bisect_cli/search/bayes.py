@@ -32,8 +32,8 @@ ALL_TRIPLES = 16  # flags up to which triples are always among the hypotheses; b
 WIDEN = 0.1  # of something else, for triples of more flags
 MANY = 60  # runs, twice what any family takes at 7 % of error, after which nothing is expected of hypotheses either
 MISFIT = 0.5  # of something else, for giving up on hypotheses
-CONFIRMS = 0.8  # of the hypotheses that a run would bear out, for it to be called a confirmation
-SAVED = 0.7  # bits that a run tells on average: what is saved by one that a confirmation needs later anyway
+CONFIRMS = 0.5  # of the hypotheses that a run would bear out, for it to be called a confirmation
+SAVED = 0.2  # bits that a run tells on average: what is saved by one that a confirmation needs later anyway
 LEAST = 0.02  # bits below which a run in flight is cancelled, and needs for a confirmation count for nothing
 LAST = 0.003  # ... and below which no further run is made
 MOST_BASELINE = 12  # runs of the baseline that a search asks for
@@ -155,14 +155,16 @@ class _Worth:
         crash = posterior_of(flags, crashed)
         self.crash = crash and crash.likeliest()
         self.outlooks = [Outlook(one.likeliest()) for one in (*told, *([crash] if crash else []))]
-        needed = {}
+        self.needed, self.bearing, rows = {}, {}, []
         for metric in metrics:
-            for subset, share in metric.needed.items():
-                needed[subset] = needed.get(subset, 0) + share
+            for subset, share in metric.bearing.items():
+                rows.append(self._row(subset))
+                key = rows[-1].tobytes()
+                self.bearing[key] = max(share, self.bearing.get(key, 0))
+                if subset not in metric.table:
+                    self.needed[key] = self.needed.get(key, 0) + share
         odds = np.max([one.family.takes_part(one.probability) for one in told], axis=0)
-        rows = {subset: self._row(subset) for subset in needed}
-        self.candidates = candidates(flags, odds, list(rows.values()))
-        self.needed = {rows[subset].tobytes(): share for subset, share in needed.items()}
+        self.candidates = candidates(flags, odds, rows)
 
     def _row(self, subset):
         return np.array([flag in subset for flag in self.flags], bool)
@@ -208,7 +210,7 @@ class _Worth:
         chosen = min(alike, key=lambda i: (plainness(self.flags, rows[i]), -scores[i]))
         if bits[chosen] < least:
             return None
-        confirms = self.needed.get(rows[chosen].tobytes(), 0.0) >= CONFIRMS
+        confirms = self.bearing.get(rows[chosen].tobytes(), 0.0) >= CONFIRMS
         subset = tuple(flag for flag, on in zip(self.flags, rows[chosen]) if on)
         return subset, f"{'confirm the likeliest' if confirms else 'tells most'}: {bits[chosen]:.2f} bits"
 
@@ -217,7 +219,7 @@ class _Metric:
     """What is known about one metric.
 
     open: its search is not over. weighs: its next runs are chosen by information. needs: runs it must have, as Wants.
-    needed: {subset: probability} of what is to be run for confirmation.
+    bearing: {subset: probability} of what the result will rest on.
     """
 
     def __init__(self, question, flags, crashers, table):
@@ -230,7 +232,7 @@ class _Metric:
         self.posterior = self._posterior(slice(None))
         self.culprits = self._named(self.posterior.best)
         self.sure = float(self.posterior.probability[self.posterior.best])
-        self.needs, self.needed, self.fallback = (), {}, None
+        self.needs, self.bearing, self.fallback = (), {}, None
         self.open, self.weighs = True, True
         if table:
             self._look()
@@ -265,8 +267,7 @@ class _Metric:
         for number in ranked(self.posterior.probability)[:8]:
             share = float(self.posterior.probability[number])
             for subset, _, _ in self._confirming(self._named(number)):
-                if subset not in self.table:
-                    self.needed[subset] = self.needed.get(subset, 0) + share
+                self.bearing[subset] = self.bearing.get(subset, 0) + share
         if self.sure >= STOP:
             missing = tuple(self._unconfirmed())
             self.open = bool(missing)
