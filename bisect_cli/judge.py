@@ -13,7 +13,9 @@ well they explain everything but the set that is judged.
   mu       flat over [0, 1], where a metric lives;
   sigma^2  inverse gamma, worth NOISE_WEIGHT runs of the standard deviation of the Scale. It is the floor: three
            baseline seeds that happen to agree do not make noise zero;
-  d        log-uniform from the smallest drop worth naming to the baseline's mean.
+  d        from the smallest drop worth naming to the baseline's mean; log-uniform but leaning to the small: half of
+           all drops lie in the lowest third, in logarithms. A large drop is seen whatever its prior; a flat one spoke
+           against all small ones, and so for nothing being broken.
 The evidence is the ratio of the two likelihoods of all runs of the set taken together, so several seeds of one set
 combine as they should: two runs that are low alike say more than two that are low unlike.
 
@@ -51,12 +53,12 @@ DIVERGES_FINE = (0.01, 5)  # of fine ones: 0.01 of 5 runs before any baseline ru
 ODDS = 20  # a verdict needs these odds, the prior being even
 MOST_RUNS = 4  # of one set; undecided after that stays undecided
 
-# The grid: standard deviations in steps of 28 %, means in steps of half their own uncertainty, drops in steps of 4 to
-# 11 %; each about what the runs of a campaign could tell apart.
+# The grid: standard deviations in steps of 28 %, means in steps of half their own uncertainty, drops in steps of 2 to
+# 15 %, finest where they are small; each about what the runs of a campaign could tell apart.
 SIGMAS = np.geomspace(0.2, 8, 16)  # in the noise of the Scale
 MEANS = np.linspace(-3.5, 3.5, 15)  # in standard errors of the baseline's mean
 LEFT = 10  # worlds further below the likeliest, in logarithms of their posterior weight, are left out
-DROPS = ((np.arange(28) + 0.5) / 28) ** 2
+DROPS = ((np.arange(28) + 0.5) / 28) ** 1.5  # between the smallest and the largest, in logarithms
 
 FINE, BROKEN, UNDECIDED, CRASHED, BASELINE = "fine", "broken", "undecided", "crashed", "baseline"
 
@@ -169,14 +171,15 @@ def _drop_evidence(anchor, sets, scale):
     """The Worlds that are left, and {set: (log likelihood ratio, broken to fine, of its finished runs, given all other
     sets; the two log likelihoods, [2, K])}. Arrays before are [sigma, mean, drop, SHARED].
     """
-    sigma, mean, drop, prior = _grid(anchor, scale)
+    sigma, mean, drop, step, prior = _grid(anchor, scale)
+    blurred = np.sqrt(sigma**2 + step**2 / 12)  # a drop lies anywhere within its step, which for large ones is > sigma
     for value in anchor:
         prior = prior + _log_density(value, mean, sigma)
     prior = np.repeat(prior[..., None], len(SHARED), axis=-1)
     weight, either, likelihoods = prior, {}, {}
     for one, values in sets.items():
         if values:
-            runs = np.stack([_log_density(value, mean - drop, sigma) for value in values])
+            runs = np.stack([_log_density(value, mean - drop, blurred) for value in values])
             shared = runs.sum(axis=0)
             broad = np.logaddexp(_log_mean(shared), sum(_log_mean(run) for run in runs)) - math.log(2)
             broken = np.logaddexp(np.log(SHARED) + shared[..., None], np.log1p(-SHARED) + broad[..., None])
@@ -197,15 +200,16 @@ def _drop_evidence(anchor, sets, scale):
 
 
 def _grid(anchor, scale):
-    """sigma, mean and drop, broadcast against each other, and the logarithm of their prior."""
+    """sigma, mean, drop and the steps of drop, broadcast against each other, and the logarithm of the prior."""
     sigma = scale.noise * SIGMAS[:, None, None]
     center, error = _mean(anchor), noise(anchor, scale) / math.sqrt(len(anchor))
     mean = center + error * MEANS[None, :, None]
     low = np.maximum(scale.smallest_drop, SMALLEST_DROP_IN_NOISE * sigma)
-    drop = low * np.maximum(center / low, 2) ** DROPS[None, None, :]
+    drop = low * np.maximum(center / low, 2) ** DROPS
+    step = drop * np.log(np.maximum(center / low, 2)) * np.gradient(DROPS)
     # an inverse gamma of sigma^2; the grid's equal steps of log sigma are worth sigma^2 each
     prior = -NOISE_WEIGHT * np.log(sigma) - NOISE_WEIGHT / 2 * scale.noise**2 / sigma**2
-    return sigma, mean, drop, prior + np.zeros((len(SIGMAS), len(MEANS), len(DROPS)))
+    return sigma, mean, drop, step, prior + np.zeros((len(SIGMAS), len(MEANS), len(DROPS)))
 
 
 def _log_density(value, mean, sigma):

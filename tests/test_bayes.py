@@ -59,13 +59,13 @@ def test_the_posterior_is_that_of_brute_force():
     pairs = list(combinations(range(4), 2))
     triples = list(combinations(range(4), 3))
     kinds = [
-        (0.3, [()]),
+        (0.2, [()]),
         (0.4, [((i,),) for i in range(4)]),
-        (0.12, [(pair,) for pair in pairs]),
-        (0.12, [((a,), (b,)) for a, b in pairs]),
+        (0.16, [(pair,) for pair in pairs]),
+        (0.16, [((a,), (b,)) for a, b in pairs]),
         (0.02, [(triple,) for triple in triples]),
-        (0.02, [tuple((i,) for i in triple) for triple in triples]),
-        (0.02, [(pair, (i,)) for pair in pairs for i in range(4) if i not in pair]),
+        (0.03, [tuple((i,) for i in triple) for triple in triples]),
+        (0.03, [(pair, (i,)) for pair in pairs for i in range(4) if i not in pair]),
     ]
     subsets = [s for size in range(1, 5) for s in combinations(range(4), size) if rng.random() < 0.6]
     odds = {subset: rng.gauss(0, 4) for subset in subsets}
@@ -215,7 +215,7 @@ def test_every_culprit_of_one_and_two_flags_is_named_in_fewer_runs_than_by_halvi
             assert all(culprit.confidence > 0.97 for culprit in plan.culprits)
             runs.append(len(rounds))
         assert sum(runs) / len(runs) < most
-    assert clear_runs(find("bayes"), ALL, 3, ()) == 5
+    assert clear_runs(find("bayes"), ALL, 3, ()) == 6
 
 
 def test_triples_are_named():
@@ -230,7 +230,7 @@ def test_sixty_four_flags(culprits):
     culprits = tuple(tuple(flags[i] for i in one) for one in culprits)
     plan, rounds, _ = campaign(flags, culprits, slots=4)
     assert named(plan) == sorted(culprits)
-    assert sum(map(len, rounds)) < 45
+    assert sum(map(len, rounds)) < 50
 
 
 def test_free_slots_are_filled_with_different_subsets_and_save_rounds():

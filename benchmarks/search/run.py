@@ -28,8 +28,8 @@ ERRORS = (0.0, 0.02, 0.07, 0.16)
 FLAGS = (3, 8, 11, 16, 32, 64)
 
 
-OFTEN = {3: 80, 8: 80, 11: 80, 16: 80, 32: 40, 64: 30}  # campaigns in the cells with an aim for accuracy, by n ...
-SELDOM = {3: 16, 8: 16, 11: 16, 16: 16, 32: 8, 64: 6}  # ... and in others; planning with many flags takes longest
+OFTEN = {3: 160, 8: 160, 11: 160, 16: 100, 32: 60, 64: 40}  # campaigns in the cells with an aim for accuracy, by n ...
+SELDOM = {3: 24, 8: 24, 11: 24, 16: 16, 32: 8, 64: 6}  # ... and in others; planning with many flags takes longest
 PEERS = 100  # of every peer in every cell
 REPLAYS = 1000
 

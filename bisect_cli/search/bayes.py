@@ -1,9 +1,10 @@
 """The search that weighs explanations: after every run the exact posterior, and next the run that tells most.
 
   1. For every metric, the posterior over what may break it (`hypotheses`, `posterior`).
-  2. First run: the baseline and the whole set, which the question is about. Then the subset with the most expected
+  2. First run: the baseline, and the whole set beside it where slots are free. Then the subset with the most expected
      information, summed over the metrics whose search is not over (`information`, `candidates`), plus what is saved if
-     it will be needed for a confirmation anyway. All free slots are filled that way, each given the runs in flight.
+     it will be needed for a confirmation anyway; it may be the baseline. All free slots are filled that way, each given
+     the runs in flight.
   3. A metric is settled when one hypothesis has STOP, and runs that it could be named without bear it out: each culprit
      alone is broken, and the set without the culprits is fine. That nothing breaks takes two runs of the whole set:
      both culprits of 2019 had first been recorded as converging.
@@ -25,15 +26,15 @@ from bisect_cli.search.information import Outlook
 from bisect_cli.search.posterior import DIGITS, evidence, posterior, ranked
 
 STOP = 0.985  # of the hypothesis named; drops near the smallest are named wrongly more often than others
-ENOUGH = 0.95  # of a hypothesis that no further run tells more about
+ENOUGH = 0.9  # ... or, with that confidence stated, if no further run tells more
 CLEAN = 0.995  # of nothing, for a whole set whose own runs stay undecided
 NAMED = 0.5  # of a hypothesis without one of its confirming subsets, for that one to count as fresh evidence
 ALL_TRIPLES = 16  # flags up to which triples are always among the hypotheses; beyond, when the others do not fit
 WIDEN = 0.1  # of something else, for triples of more flags
 MANY = 60  # runs, twice what any family takes at 7 % of error, after which nothing is expected of hypotheses either
 MISFIT = 0.5  # of something else, for giving up on hypotheses
-CONFIRMS = 0.5  # of the hypotheses that a run would bear out, for it to be called a confirmation
-SAVED = 0.2  # bits that a run tells on average: what is saved by one that a confirmation needs later anyway
+CONFIRMS = 0.5  # of the hypotheses that would rest on a run, for it to be called a confirmation
+SAVED = 0.2  # bits: what is saved by a run that a confirmation needs later anyway; .7 takes more runs
 LEAST = 0.02  # bits below which a run in flight is cancelled, and needs for a confirmation count for nothing
 LAST = 0.003  # ... and below which no further run is made
 MOST_BASELINE = 12  # runs of the baseline that a search asks for
@@ -319,12 +320,13 @@ class _Metric:
         """The whole set stays undecided and nothing else is clearly broken: its parts would be no clearer."""
         whole = self.table.get(self.flags)
         runs = sum(self.table[subset].runs for subset in self.tried)
-        if not whole or whole.call != UNDECIDED or runs < FAINT or self.sure >= STOP:
+        if whole and whole.call != UNDECIDED or runs < FAINT or self.sure >= STOP:
             return False
         if any(self.table[subset].call == BROKEN for subset in self.tried):
             return False
-        if whole.runs < MOST_RUNS:
-            self.needs = (Want(self.flags, whole.runs + 1, "undecided: another seed"),)
+        if not whole or whole.runs < MOST_RUNS:
+            runs = whole.runs if whole else 0
+            self.needs = (Want(self.flags, runs + 1, "nothing is clear: the whole set"),)
             self.weighs = False
             return True
         self.unresolved += (Unresolved(self.flags, f"undecided after {whole.runs} runs"),)

@@ -20,7 +20,7 @@ from bisect_cli.search.hypotheses import Family
 
 WRONG = 0.003  # one shared freak in some 300 subsets: more than a whole campaign asks about
 ELSE = 0.004
-MOST_WORLDS = 1000  # of the judge's, which are most before the first runs; beyond, some stand for all
+CELLS = 4_000_000  # hypotheses times worlds: some 50 ms; of more, as before the first runs, some worlds stand for all
 WORLDS = 40  # that stand for all in plans
 # What verdicts that carry no more than their odds come from: a run held against the middle of the gap errs in 5 %.
 UNKNOWN = Worlds(*np.array([[0.0], [0.5], [0.02], [0.066], [1.0]]))
@@ -88,6 +88,17 @@ class Evidence(NamedTuple):
         """That of some of the subsets."""
         return self._replace(subsets=self.subsets[which], fine=self.fine[which], broken=self.broken[which])
 
+    def thinned(self, most):
+        """The same in no more worlds than `most`, which stand for all."""
+        if len(self.worlds.mean) <= most:
+            return self
+        logs = self.worlds.log_weight + np.logaddexp(self.fine, self.broken).sum(axis=0)
+        weight = np.exp(logs - logs.max())
+        some = _sampled(weight, most)
+        worlds = Worlds(*(each[some] for each in self.worlds))
+        worlds = worlds._replace(log_weight=worlds.log_weight - np.log(weight[some]))
+        return self._replace(fine=self.fine[:, some], broken=self.broken[:, some], worlds=worlds)
+
 
 def evidence(flags, table, tried):
     """The Evidence of a table of Verdicts, {subset: Verdict}, of the subsets `tried` of these flags."""
@@ -97,17 +108,12 @@ def evidence(flags, table, tried):
         odds = np.array([table[subset].log_odds for subset in tried]).reshape(-1, 1)
         return Evidence(subsets, np.zeros_like(odds), odds)
     both = np.array([table[subset].log_likelihoods for subset in tried]).reshape(len(tried), 2, len(worlds.mean))
-    if len(worlds.mean) > MOST_WORLDS:
-        logs = worlds.log_weight + np.logaddexp(both[:, 0], both[:, 1]).sum(axis=0)
-        weight = np.exp(logs - logs.max())
-        some = _sampled(weight, MOST_WORLDS)
-        worlds, both = Worlds(*(each[some] for each in worlds)), both[..., some]
-        worlds = worlds._replace(log_weight=worlds.log_weight - np.log(weight[some]))
     return Evidence(subsets, both[:, 0], both[:, 1], worlds)
 
 
 def posterior(family, told):
     """The Posterior given Evidence."""
+    told = told.thinned(max(WORLDS, CELLS // len(family)))
     right, wrong = np.log1p(-WRONG), np.log(WRONG)
     if_broken = np.logaddexp(right + told.broken, wrong + told.fine)
     if_fine = np.logaddexp(right + told.fine, wrong + told.broken)
