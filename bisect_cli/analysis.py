@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 from bisect_cli import judge, parity
-from bisect_cli.campaign import CANCELLED, CRASHED, metric_key
+from bisect_cli.campaign import CANCELLED, CRASHED, STOPPED_EARLY, metric_key
 from bisect_cli.search import Question, find
 from maskrcnn.errors import UserError
 
@@ -12,14 +12,16 @@ class Analysis(NamedTuple):
     """verdicts: {metric: {flags: Verdict}}, empty until the baseline is complete. plans: {metric: Plan}.
 
     wanted: the runs that all metrics together want, most urgent first, as Wants. cancel: subsets of runs in flight that
-    can no longer matter. failure: why nothing can be concluded at all, or "". short: {metric: target} that the baseline
-    itself misses. scale: of the judge.
+    can no longer matter. tells: {subset in flight: the metrics that its run may still tell something about}. failure:
+    why nothing can be concluded at all, or "". short: {metric: target} that the baseline itself misses. scale: of the
+    judge.
     """
 
     verdicts: dict
     plans: dict
     wanted: tuple
     cancel: tuple
+    tells: dict
     failure: str
     short: dict
     scale: judge.Scale
@@ -42,7 +44,8 @@ def analyse(state):
     """The Analysis of a campaign's State."""
     verdicts, failure, short = _verdicts(state)
     answer = find(state.settings.search)(_question(state, verdicts))
-    return Analysis(verdicts, answer.plans, answer.wanted, answer.cancel, failure, short, scale_of(state.settings))
+    scale = scale_of(state.settings)
+    return Analysis(verdicts, answer.plans, answer.wanted, answer.cancel, answer.tells, failure, short, scale)
 
 
 def scale_of(settings):
@@ -88,9 +91,11 @@ def _verdicts(state):
                     short[metric] = settings.targets[metric]
                 runs = {flags: outcomes(state, flags, metric) for flags in filter(None, subsets)}
                 runs = {flags: told for flags, told in runs.items() if told[0] or told[1]}
+                early = {flags: told_early(state, flags, metric) for flags in filter(None, subsets)}
+                early = {flags: told for flags, told in early.items() if told}
                 values, crashes = ({flags: told[i] for flags, told in runs.items()} for i in (0, 1))
                 table.update(
-                    judge.judge_all(reference, values, crashes, settings.targets.get(metric), scale_of(settings))
+                    judge.judge_all(reference, values, crashes, settings.targets.get(metric), scale_of(settings), early)
                 )
                 table[()] = table[()]._replace(runs=len(reference) + crashed)
     return verdicts, failure, short
@@ -107,11 +112,20 @@ def check_metrics(settings, trial):
 
 
 def outcomes(state, flags, metric):
-    """The metric of each run of a subset that ended (NaN if diverged), and how many of them crashed."""
+    """The metric of each run of a subset that ended (NaN if diverged), and how many of them crashed; one that was
+    stopped early is neither.
+    """
     values, crashed = [], 0
     for trial in state.of(flags):
+        if trial.state == STOPPED_EARLY:
+            continue
         if trial.state == CRASHED:
             crashed += 1
         elif trial.ended and (not trial.metrics or metric_key(metric) in trial.metrics):
             values.append(trial.value(metric))
     return values, crashed
+
+
+def told_early(state, flags, metric):
+    """The log odds, broken to fine, of each run of a subset that was stopped early."""
+    return [trial.early["metrics"][metric]["log_odds"] for trial in state.of(flags) if trial.state == STOPPED_EARLY]

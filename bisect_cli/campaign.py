@@ -16,6 +16,7 @@ SUSPECT = 6.0  # how many times likelier a culprit a flag is that the user suspe
 ATTEMPTS = 3  # of one trial before it counts as crashed
 WAITING, RUNNING, CANCELLED = "waiting", "running", "cancelled"
 FINISHED, DIVERGED, CRASHED = "finished", "diverged", "crashed"
+STOPPED_EARLY = "stopped early"
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,7 @@ class Settings:
     trusts: tuple = ()  # flags held to be innocent
     seeds: int = 3  # replicates of the baseline
     seed: int = 0  # the first; replicate k of any subset has seed + k
+    early_stop: bool = field(default=False, compare=False)  # stop runs whose curve settles their verdict
     trainer: tuple = ()  # command; empty for the one that belongs to this package
     workdir: str = field(default="", compare=False)  # where runs are started, for --plant FLAG=module:function
 
@@ -130,7 +132,8 @@ class Trial:
 
     slot and ticket (how its launcher finds it again) are those of the attempt under way, else None. A cancelled run
     could no longer matter when it was stopped; it goes on where it was should it be wanted again.
-    crashes counts since the campaign was last gone on with. metrics: those of the end, empty if diverged.
+    crashes counts since the campaign was last gone on with. metrics: those of the end, empty if diverged. early: where
+    a run was stopped whose curve had settled its verdict, as curves.Stop, else None.
     """
 
     id: str
@@ -146,10 +149,11 @@ class Trial:
     wall: Optional[float] = None
     reason: str = ""
     why: str = ""  # the search asked for it
+    early: Optional[dict] = None
 
     @property
     def ended(self):
-        return self.state in (FINISHED, DIVERGED, CRASHED)
+        return self.state in (FINISHED, DIVERGED, CRASHED, STOPPED_EARLY)
 
     def value(self, metric):
         """The metric at the end, NaN if the run diverged. Raises KeyError if the trainer did not report it."""
@@ -226,11 +230,12 @@ def apply(state, event):
 
 def _ended(trial, event):
     """A trial after an attempt. outcome: finished, diverged, crashed, stopped (asked to), cancelled (no longer of use),
-    lost (died with its controller) or refused.
+    lost (died with its controller), refused, or stopped early (its curve settled its verdict).
     """
     outcome = event["outcome"]
     crashes = trial.crashes + (outcome == CRASHED)
-    state = outcome if outcome in (FINISHED, DIVERGED, CANCELLED) else CRASHED if crashes >= ATTEMPTS else WAITING
+    kept = (FINISHED, DIVERGED, CANCELLED, STOPPED_EARLY)
+    state = outcome if outcome in kept else CRASHED if crashes >= ATTEMPTS else WAITING
     return dataclasses.replace(
         trial,
         state=state,
@@ -240,4 +245,5 @@ def _ended(trial, event):
         metrics=event.get("metrics") or {},
         wall=event.get("wall"),
         reason=event.get("reason", ""),
+        early=event.get("early"),
     )

@@ -155,6 +155,12 @@ def flags():
     show_default=True,
     help="Compare the two forms of each flag first, for the order in which to try.",
 )
+@click.option(
+    "--early-stop/--no-early-stop",
+    default=True,
+    show_default=True,
+    help="Stop a run once its curve so far settles its verdict (docs/early-stopping.md).",
+)
 @runs_dir
 @click.pass_obj
 def start(
@@ -194,6 +200,7 @@ def start(
         trusts=parse_trusts(given["trusts"], flags),
         seeds=seeds,
         seed=given["seed"],
+        early_stop=given["early_stop"],
         trainer=tuple(trainer_command or ()),
         workdir=os.getcwd(),
     )
@@ -495,7 +502,7 @@ def _same(existing, settings, folder):
 
 def _dry_run(settings, slots, max_runs, runs_dir, parity):
     from bisect_cli import flags as sets
-    from bisect_cli import store
+    from bisect_cli import store, trainer
     from bisect_cli.search import Question, find, most_runs
 
     first = find(settings.search)(
@@ -505,6 +512,9 @@ def _dry_run(settings, slots, max_runs, runs_dir, parity):
         click.echo(
             "Before any run, the two forms of each flag would be compared (parity), for the order in which to try."
         )
+    every = trainer.eval_every(settings)
+    if every:
+        click.echo(f"Runs would be evaluated every {every} steps, and stopped where that settles their verdict.")
     click.echo("First would run:")
     for want in first:
         click.echo(f"  {sets.label(want.flags, settings.flags)}: {want.runs} {'run' if want.runs == 1 else 'runs'}")

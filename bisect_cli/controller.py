@@ -9,16 +9,38 @@ import os
 import signal
 import socket
 import time
+from typing import NamedTuple, Optional
 
-from bisect_cli import parity, store, trainer
+from bisect_cli import curves, parity, store, trainer
 from bisect_cli.analysis import analyse, check_metrics
-from bisect_cli.campaign import ATTEMPTS, CANCELLED, CRASHED, DIVERGED, FINISHED, WAITING, apply
+from bisect_cli.campaign import (
+    ATTEMPTS,
+    CANCELLED,
+    CRASHED,
+    DIVERGED,
+    FINISHED,
+    STOPPED_EARLY,
+    WAITING,
+    apply,
+    metric_key,
+)
 from bisect_cli.launchers import Job
 from maskrcnn.errors import UserError
 
 POLL = 0.2  # seconds between looks at the runs
 GRACE = 60  # seconds that a run asked to stop has to save, before it is killed
 HUNG = 3600  # seconds without a byte written by a run, after which it counts as crashed
+
+
+class _Leaving(NamedTuple):
+    """A run that is asked to save and end: when it is killed if it has not, the outcome that it will have, in words
+    too, and where its curve settled its verdict, as curves.stop.
+    """
+
+    deadline: float
+    outcome: str
+    reason: str
+    stop: Optional[dict] = None
 
 
 class Controller:
@@ -48,7 +70,8 @@ class Controller:
         self.compare, self.patience = compare, patience
         self.analysis = analyse(state)
         self.handles = {}  # trial id -> Handle of its attempt under way
-        self.cancelled = {}  # trial id -> when its run, of no more use, is killed if it has not ended
+        self.leaving = {}  # trial id -> the _Leaving of its run
+        self.curves = {}  # trial id -> size of its metrics.jsonl when last read, and the trainer.Curve in it
         self.interrupts = 0
 
     def run(self):
@@ -71,6 +94,7 @@ class Controller:
                 self._adopt()
                 while True:
                     self._collect()
+                    self._settle()
                     if self._asked_to_stop():
                         return self._close("interrupted", "stopped on request")
                     ending = self._ending()
@@ -163,14 +187,56 @@ class Controller:
             self._start(trial, flags, seed, slot, why)
 
     def _cancel(self):
-        """Asks the runs that can no longer matter to save and end, and kills those left after the grace time."""
+        """Lets the runs go that can no longer matter, and kills those left of all let go after the grace time."""
         for trial in self.state.running:
-            if trial.flags in self.analysis.cancel and trial.id in self.handles and trial.id not in self.cancelled:
-                self.handles[trial.id].ask_to_stop()
-                self.cancelled[trial.id] = time.monotonic() + self.grace
-        for name, deadline in self.cancelled.items():
-            if name in self.handles and time.monotonic() > deadline:
+            if trial.flags in self.analysis.cancel:
+                self._let_go(trial, CANCELLED, "it could no longer matter")
+        for name, leaving in self.leaving.items():
+            if name in self.handles and time.monotonic() > leaving.deadline:
                 self.handles[name].kill()
+
+    def _settle(self):
+        """Lets the runs go whose curve settles their verdict. Of those waiting to be gone on with it is logged at once:
+        such a run was interrupted, or lost, before it was let go.
+        """
+        if not self.state.settings.early_stop:
+            return
+        for trial in list(self.state.trials.values()):
+            # the baseline is what the others are compared with, so it is never in question
+            if trial.flags and not trial.ended and trial.state != CANCELLED and trial.id not in self.leaving:
+                stop = self._stop(trial)
+                if stop and trial.id in self.handles:
+                    self._let_go(trial, STOPPED_EARLY, curves.words(stop), stop)
+                elif stop and trial.state == WAITING:
+                    self._ended(trial, STOPPED_EARLY, None, curves.words(stop), stop)
+
+    def _stop(self, trial):
+        """Where a run can be stopped, as curves.stop, looking at the metrics that it may tell something about."""
+        matters = self.analysis.tells.get(trial.flags)
+        if not matters or not all(self.analysis.verdicts.values()):  # the baseline has to be complete
+            return None
+        own, looks = self._curve(trial), {}
+        for metric in self.state.settings.metrics:
+            key = metric_key(metric)
+            baseline = {t.seed: self._curve(t).of(key) for t in self.state.of(()) if t.metrics}
+            looks[metric] = curves.compare(baseline, own.of(key), trial.seed, own.steps, self.analysis.scale)
+        return curves.stop(looks, matters, own.steps)
+
+    def _curve(self, trial):
+        """The evaluations of a run so far, as trainer.Curve."""
+        out = store.trial_folder(self.folder, trial.id) / "out"
+        with contextlib.suppress(OSError):
+            size = (out / "metrics.jsonl").stat().st_size
+            if self.curves.get(trial.id, (None,))[0] != size:
+                self.curves[trial.id] = size, trainer.curve(out)
+            return self.curves[trial.id][1]
+        return trainer.Curve({}, 0)
+
+    def _let_go(self, trial, outcome, reason, stop=None):
+        """Asks a run to save and end, with the outcome that it will then have."""
+        if trial.id in self.handles and trial.id not in self.leaving:
+            self.handles[trial.id].ask_to_stop()
+            self.leaving[trial.id] = _Leaving(time.monotonic() + self.grace, outcome, reason, stop)
 
     # Runs
 
@@ -228,8 +294,9 @@ class Controller:
             error = trainer.last_line(_tail(store.trial_folder(self.folder, trial.id) / f"attempt-{trial.attempts}"))
             if stopping:
                 self._ended(trial, "stopped", end.code, "stopped on request")
-            elif self.cancelled.pop(name, None):
-                self._ended(trial, CANCELLED, end.code, "it could no longer matter")
+            elif name in self.leaving:
+                leaving = self.leaving.pop(name)
+                self._ended(trial, leaving.outcome, end.code, leaving.reason, leaving.stop)
             elif end.code == trainer.USER_ERROR:
                 self._ended(trial, "refused", end.code, error)
                 raise UserError(
@@ -239,11 +306,11 @@ class Controller:
                 told = "ended without a result" if end.code in (0, None) else trainer.exit_words(end.code)
                 self._ended(trial, CRASHED, end.code, f"{told}: {error}" if error else told)
 
-    def _ended(self, trial, outcome, code, reason):
+    def _ended(self, trial, outcome, code, reason, stop=None):
         """Logs the end of an attempt. A result on disk is what counts, however the process ended."""
         result = trainer.result(store.trial_folder(self.folder, trial.id) / "out")
         if result:
-            outcome, reason = (DIVERGED, "") if result.diverged else (FINISHED, "")
+            outcome, reason, stop = DIVERGED if result.diverged else FINISHED, "", None
         wall, metrics = (result.wall, result.metrics) if result else (None, {})
         self._log(
             "ended",
@@ -254,6 +321,7 @@ class Controller:
             reason=reason,
             metrics=metrics,
             wall=wall,
+            **({"early": stop} if stop else {}),
         )
         check_metrics(self.state.settings, self.state.trials[trial.id])
 

@@ -113,30 +113,32 @@ def judge(reference, values, crashed=0, target=None, scale=SHAPES):
     return judge_all(reference, {"set": values}, {"set": crashed}, target, scale)["set"]._replace(log_likelihoods=None)
 
 
-def judge_all(reference, values, crashed=None, target=None, scale=SHAPES):
+def judge_all(reference, values, crashed=None, target=None, scale=SHAPES, told=None):
     """The Verdicts on all sets of a campaign, {set: Verdict}, with the baseline's under ().
 
     reference: the metric of each run of the baseline, NaN where it diverged. values: {set: the same of its runs}.
-    crashed: {set: runs that gave no result}; they count as runs but are no evidence. target: what a training that works
+    crashed: {set: runs that gave no result}; they count as runs but are no evidence. told: {set: the log odds, broken
+    to fine, of each run that was stopped early}, the same in every world. target: what a training that works
     is known to reach; a run that reaches it is as good as the baseline's mean, however high that is. Raises ValueError
     without a finite reference.
     """
     anchor = _finite(reference)
     if not anchor:
         raise ValueError("the baseline has no finished run")
-    crashed = crashed or {}
+    crashed, early = crashed or {}, told or {}
+    values = {one: values.get(one, ()) for one in (*values, *early)}
     finite = {one: _finite(own) for one, own in values.items()}
     worlds, told = _drop_evidence(anchor, {one: _lifted(own, anchor, target) for one, own in finite.items()}, scale)
     verdicts = {(): baseline(reference)._replace(worlds=worlds)}
     for one in dict.fromkeys((*values, *crashed)):
-        runs = len(values.get(one, ())) + crashed.get(one, 0)
-        if not values.get(one):
+        runs = len(values.get(one, ())) + crashed.get(one, 0) + len(early.get(one, ()))
+        if not values.get(one) and not early.get(one):
             verdicts[one] = Verdict(CRASHED, runs)
             continue
         mine = finite[one]
         diverged = len(values[one]) - len(mine)
         log_odds, log_likelihoods = told[one]
-        more = _divergence_evidence(len(reference), len(anchor), diverged, len(mine))
+        more = _divergence_evidence(len(reference), len(anchor), diverged, len(mine)) + sum(early.get(one, ()))
         log_odds += more
         call = UNDECIDED if abs(log_odds) < math.log(ODDS) else BROKEN if log_odds > 0 else FINE
         difference = _mean(mine) - _mean(anchor) if mine else None

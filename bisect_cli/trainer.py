@@ -12,11 +12,13 @@ import sys
 from pathlib import Path
 from typing import NamedTuple, Optional
 
+from maskrcnn import config as known
 from maskrcnn.errors import UserError
 
 USER_ERROR = 2  # exit code of a refusal: a retry would end the same
 CHECK_SECONDS = 600  # the headers of COCO's 123,000 images, on a slow disk
 TAIL = 65536  # bytes at the end of metrics.jsonl that surely hold its last line
+LOOKS = 4  # parts of a run, with an evaluation after each, where its curve is looked at (docs/early-stopping.md)
 
 
 class Progress(NamedTuple):
@@ -29,6 +31,19 @@ class Progress(NamedTuple):
     @property
     def seconds_left(self):
         return (self.steps - self.step) * self.wall / self.step if self.step > 0 else None
+
+
+class Curve(NamedTuple):
+    """The evaluations of a run so far, {step: {metric: value}}, the one at the end included, and the steps of a whole
+    run.
+    """
+
+    points: dict
+    steps: int
+
+    def of(self, key):
+        """One metric, {step: value}."""
+        return {step: values[key] for step, values in self.points.items() if key in values}
 
 
 class Result(NamedTuple):
@@ -57,7 +72,22 @@ def argv(settings, flags, seed, out):
         command += ["--plant", plant]
     for setting in settings.sets:
         command += ["--set", setting]
-    return command
+    every = eval_every(settings)
+    return [*command, "--set", f"eval_every={every}"] if every else command
+
+
+def eval_every(settings):
+    """The steps between the evaluations that are asked of a run so that it can be stopped early; 0 if it is not to be,
+    the user says how often, or the length of a run is not known.
+    """
+    if not settings.early_stop or any(setting.startswith("eval_every=") for setting in settings.sets):
+        return 0
+    sets = [*settings.sets, *([f"batch={settings.batch}"] if settings.batch else [])]
+    try:
+        steps = known.for_ranks(known.override(known.preset(settings.preset), sets), settings.np).steps
+    except UserError:  # the trainer says it better, or knows more
+        return 0
+    return -(-steps // LOOKS) if steps >= LOOKS else 0
 
 
 def check(settings, out):
@@ -127,6 +157,19 @@ def progress(out):
             told = json.loads(line)
             return Progress(int(told["step"]), int(told["steps"]), float(told["wall"]))
     return None
+
+
+def curve(out):
+    """The Curve in a run's folder."""
+    points, steps = {}, 0
+    with contextlib.suppress(OSError):
+        for line in (Path(out) / "metrics.jsonl").read_bytes().splitlines():
+            if b"/AP" in line:
+                with contextlib.suppress(ValueError, KeyError, TypeError):
+                    told = json.loads(line)
+                    points[int(told["step"])] = {key: float(value) for key, value in told.items() if "/AP" in key}
+                    steps = int(told["steps"])
+    return Curve(points, steps)
 
 
 def result(out):

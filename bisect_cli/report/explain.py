@@ -4,7 +4,7 @@ import math
 
 from bisect_cli import flags as sets
 from bisect_cli import judge
-from bisect_cli.analysis import outcomes
+from bisect_cli.analysis import outcomes, told_early
 from bisect_cli.report.lines import number
 from bisect_cli.report.summary import percent
 
@@ -68,9 +68,17 @@ def _verdict(state, analysis, metric, flags, verdict):
     if verdict.call == judge.CRASHED:
         yield f"  {crashed} runs crashed and gave no {metric}: that is no evidence; a run that ends would be."
         return
-    shown = " ".join("NaN" if math.isnan(value) else number(value) for value in values)
+    shown = " ".join("NaN" if math.isnan(value) else number(value) for value in values) or "none has finished"
     difference = "" if verdict.difference is None else f", {number(verdict.difference, signed=True)} to the baseline"
     yield f"  {metric} of its runs: {shown}{difference}."
+    for trial in state.of(flags):
+        if trial.early:
+            there = trial.early["metrics"][metric]
+            yield (
+                f"  {trial.id} was stopped early, at step {trial.early['step']} of {trial.early['steps']}, with "
+                f"{metric} {number(there['value'])} where the baseline has {number(there['baseline'])}: "
+                f"{_times(there['log_odds'])}, all that a run so far may say (docs/early-stopping.md)."
+            )
     yield f"  That is {_times(verdict.log_odds)}, so it is {verdict.call} (a verdict needs {judge.ODDS} times)."
     mean = analysis.verdicts[metric][()].mean
     more = [value for value in (mean, verdict.mean) if value is not None]
@@ -87,7 +95,8 @@ def _again(state, analysis, metric, flags, value):
     values = {subset: [*own, value] if subset == flags else own for subset, (own, _) in told.items()}
     crashed = {subset: crashes for subset, (_, crashes) in told.items()}
     reference, _ = outcomes(state, (), metric)
-    return judge.judge_all(reference, values, crashed, settings.targets.get(metric), analysis.scale)[flags]
+    early = {subset: odds for subset in tried for odds in [told_early(state, subset, metric)] if odds}
+    return judge.judge_all(reference, values, crashed, settings.targets.get(metric), analysis.scale, early)[flags]
 
 
 def _result(state, plan, table):

@@ -7,7 +7,7 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from bisect_cli.campaign import metric_key
+from bisect_cli.campaign import STOPPED_EARLY, metric_key
 from bisect_cli.report.lines import number
 from bisect_cli.report.summary import odds_words, parity_lines, percent, target_words, verdict_lines
 
@@ -39,7 +39,7 @@ def render(summary):
 
 
 def _title(summary):
-    ended = sum(trial["state"] in ("finished", "diverged", "crashed") for trial in summary["trials"])
+    ended = sum(trial["state"] in ("finished", "diverged", "crashed", STOPPED_EARLY) for trial in summary["trials"])
     limit = f" of at most {summary['max_runs']}" if summary["max_runs"] else ""
     planted = summary["settings"]["plants"]
     return Text.assemble(
@@ -133,7 +133,11 @@ def _progress(trial):
         steps = f" {trial['step']}/{trial['steps']}" if trial["steps"] else " starting"
         left = f" {_clock(trial['seconds_left'])} left" if trial["seconds_left"] is not None else ""
         return Text(f"slot {trial['slot']}{steps}{left}", style="cyan")
-    at = f" at {trial['step']}/{trial['steps']}" if trial["steps"] and state in ("waiting", "interrupted") else ""
+    at = (
+        f" at {trial['step']}/{trial['steps']}"
+        if trial["steps"] and state in ("waiting", "interrupted", STOPPED_EARLY)
+        else ""
+    )
     tries = f" ({trial['attempts']} tries)" if state == "crashed" else ""
     took = f" in {_clock(trial['wall'])}" if state == "finished" and trial["wall"] else ""
     return Text(f"{state}{at}{tries}{took}", style="dim" if state == "finished" else STYLES.get(state, ""))
@@ -146,9 +150,12 @@ def _clock(seconds):
 
 
 def _value(summary, trial, metric):
-    """A run's metric with its difference to the baseline's mean."""
+    """A run's metric with its difference to the baseline's mean; of one stopped early, beside the baseline's there."""
     if trial["state"] == "diverged":
         return "NaN"
+    if trial["stopped_early"]:
+        there = trial["stopped_early"][metric]
+        return "" if there["value"] is None else f"{number(there['value'])} of {number(there['baseline'])}"
     value, mean = trial["metrics"].get(metric_key(metric)), summary["baseline"][metric]["mean"]
     if value is None:
         return ""

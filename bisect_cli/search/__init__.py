@@ -81,12 +81,13 @@ class Question(NamedTuple):
 
 class Answer(NamedTuple):
     """What a search makes of it: {metric: Plan}; the Wants, most urgent first; subsets in `cancel` have a run in flight
-    that can no longer matter.
+    that can no longer matter. tells: {subset in flight: the metrics that its run may still tell something about}.
     """
 
     plans: dict
     wanted: tuple
     cancel: tuple = ()
+    tells: dict = {}  # noqa: RUF012 - never written to
 
 
 class Want(NamedTuple):
@@ -169,7 +170,11 @@ def each_by_itself(plan, question):
         metric: plan(question.flags, table.get, question.seeds, question.order)
         for metric, table in question.verdicts.items()
     }
-    return Answer(plans, together(plans.values()))
+    tells = {
+        subset: tuple(metric for metric, one in plans.items() if any(want.flags == subset for want in one.wanted))
+        for subset in question.in_flight
+    }
+    return Answer(plans, together(plans.values()), tells=tells)
 
 
 def together(plans):

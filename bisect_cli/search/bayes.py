@@ -36,7 +36,7 @@ CONFIRMS = 0.8  # of the hypotheses that a run would bear out, for it to be call
 SAVED = 0.7  # bits that a run tells on average: what is saved by one that a confirmation needs later anyway
 LEAST = 0.02  # bits below which a run in flight is cancelled, and needs for a confirmation count for nothing
 LAST = 0.003  # ... and below which no further run is made
-SPARE = 0.1  # ... and below which a free slot stays free
+SPARE = 0.1  # ... and below which a free slot stays free, and the rest of a run is not worth its time
 ALIKE = 0.98  # share of the most information at which a subset that people recognise is taken instead
 SUSPECT = 6.0  # prior odds of a flag that parity found to differ: false alarms are about as common as true ones
 PLACEBO = 0.02  # of one that builds the same graph on or off: only a mistake in the comparison makes it a culprit
@@ -82,7 +82,11 @@ class _Bayes:
                 cancel = self._explore(weighed)
         wanted = tuple(self.wanted.values())
         plans = {name: metric.plan(wanted if metric.open else ()) for name, metric in self.metrics.items()}
-        return Answer(plans, wanted, cancel)
+        tells = {
+            subset: tuple(name for name, metric in self.metrics.items() if metric.open and metric.learns_from(subset))
+            for subset in dict.fromkeys(self.out)
+        }
+        return Answer(plans, wanted, cancel, tells)
 
     def _baseline(self):
         if any(not metric.table for metric in self.metrics.values()) or self.begun.get((), 0) < self.question.seeds:
@@ -126,7 +130,7 @@ class _Bayes:
             for metric in metrics:
                 for want in metric.settle():
                     self._want(want.flags, want.runs, want.why)
-        return tuple(useless)
+        return tuple(subset for subset in useless if subset not in self.wanted)
 
     def _more(self, subset):
         want = self.wanted.get(subset)
@@ -294,6 +298,16 @@ class _Metric:
                 else:
                     told = {CRASHED: "its runs crashed"}.get(verdict.call, f"{verdict.call} after {verdict.runs} runs")
                     self.unresolved += (Unresolved(subset, told),)
+
+    def learns_from(self, subset):
+        """Whether another run of a subset may still tell this metric what is worth waiting for."""
+        if not self.table or any(want.flags == subset for want in self.needs):
+            return True
+        if not self.weighs:
+            return False
+        row = np.array([[flag in subset for flag in self.flags]], bool)
+        bits = Outlook(self.posterior.likeliest()).information(row)[0]
+        return max(bits, self.needed.get(subset, 0) * SAVED) >= SPARE
 
     def settle(self):
         """Makes do with the best hypothesis, as no further run would tell more, if it is likely enough; gives up else.
