@@ -123,9 +123,9 @@ def judge_all(reference, values, crashed=None, target=None, scale=SHAPES):
     """The Verdicts on all sets of a campaign, {set: Verdict}, with the baseline's under ().
 
     reference: the metric of each run of the baseline, NaN where it diverged; {seed: metric} where sets are trained with
-    the same seeds, or else just the metrics. values: {set: the same of its runs}. crashed: {set: runs that gave no result}; they count as runs but are no evidence. target: what a training that works
-    is known to reach; a run that reaches it is as good as the baseline's mean, however high that is. Raises ValueError
-    without a finite reference.
+    the same seeds, or else just the metrics. values: {set: the same of its runs}. crashed: {set: runs that gave no
+    result}; they count as runs but are no evidence. target: what a training that works is known to reach; a run that
+    reaches it is as good as the baseline's mean, however high that is. Raises ValueError without a finite reference.
     """
     anchor = _finite(reference)
     if not anchor:
