@@ -68,7 +68,8 @@ def _verdict(state, analysis, metric, flags, verdict):
     if verdict.call == judge.CRASHED:
         yield f"  {crashed} runs crashed and gave no {metric}: that is no evidence; a run that ends would be."
         return
-    shown = " ".join("NaN" if math.isnan(value) else number(value) for value in values.values())
+    reference, _ = outcomes(state, (), metric)
+    shown = ", ".join(f"{_value(value)}{_twin(reference, seed)}" for seed, value in values.items())
     difference = "" if verdict.difference is None else f", {number(verdict.difference, signed=True)} to the baseline"
     yield f"  {metric} of its runs: {shown}{difference}."
     yield f"  That is {_times(verdict.log_odds)}, so it is {verdict.call} (a verdict needs {judge.ODDS} times)."
@@ -77,6 +78,15 @@ def _verdict(state, analysis, metric, flags, verdict):
     for value in dict.fromkeys(more):
         then = _again(state, analysis, metric, flags, value)
         yield f"  One more run with {metric} {number(value)} would make it {then.call} ({_times(then.log_odds)})."
+
+
+def _twin(reference, seed):
+    """What the baseline's run of the same seed, which is likely to be alike, came to."""
+    return f" (seed {seed}; the baseline's {_value(reference[seed])})" if seed in reference else ""
+
+
+def _value(value):
+    return "NaN" if math.isnan(value) else number(value)
 
 
 def _again(state, analysis, metric, flags, value):
