@@ -112,17 +112,17 @@ def check_metrics(settings, trial):
 
 
 def outcomes(state, flags, metric):
-    """The metric of each run of a subset that ended (NaN if diverged), and how many of them crashed; one that was
-    stopped early is neither.
+    """The metric of each run of a subset that ended, {seed: value} (NaN if diverged), and how many of them crashed; one
+    that was stopped early is neither.
     """
-    values, crashed = [], 0
+    values, crashed = {}, 0
     for trial in state.of(flags):
         if trial.state == STOPPED_EARLY:
             continue
         if trial.state == CRASHED:
             crashed += 1
         elif trial.ended and (not trial.metrics or metric_key(metric) in trial.metrics):
-            values.append(trial.value(metric))
+            values[trial.seed] = trial.value(metric)
     return values, crashed
 
 
