@@ -15,6 +15,7 @@ Other recordings, made by benchmarks/fault_effects.py with `--set eval_every=100
 import csv
 import itertools
 import json
+import math
 import statistics
 from pathlib import Path
 from typing import NamedTuple
@@ -114,7 +115,9 @@ def replay(run, baseline, metrics, every):
 
 
 def _looks(run, baseline, metric, every, until):
-    seen = {one.seed: {s: v for s, v in one.curve[metric].items() if s % every == 0} for one in baseline}
+    seen = {
+        one.seed: {s: v for s, v in one.curve[metric].items() if s % every == 0 or s == one.steps} for one in baseline
+    }
     own = {step: value for step, value in run.curve[metric].items() if step % every == 0 and step <= until}
     return curves.compare(seen, own, run.seed, run.steps)
 
@@ -166,9 +169,9 @@ def _stops(told):
 @click.command()
 @click.option("--data", default=DATA, show_default=True, type=click.Path(path_type=Path), help="The recorded curves.")
 @click.option("--record", "folder", type=click.Path(exists=True, path_type=Path), help="Write them, from run folders.")
-@click.option("--looks", default=trainer.LOOKS, show_default=True, help="Parts of a run with an evaluation after each.")
+@click.option("--look", default=trainer.LOOK, show_default=True, help="Part of a run after which it is evaluated.")
 @click.option("--write", type=click.Path(path_type=Path), help="Put the table into this file, below its marked line.")
-def main(data, folder, looks, write):
+def main(data, folder, look, write):
     """Replay recorded curves, or record them."""
     if folder:
         with open(data, "w", newline="") as file:
@@ -177,7 +180,7 @@ def main(data, folder, looks, write):
             writer.writerows(record(folder))
         return
     runs = load(data)
-    text = "\n".join(table(runs, -(-max(run.steps for run in runs) // looks))) + "\n"
+    text = "\n".join(table(runs, math.ceil(look * max(run.steps for run in runs)))) + "\n"
     click.echo(text)
     if write:
         head = write.read_text().partition("<!-- measured -->")[0] if write.exists() else ""

@@ -514,7 +514,7 @@ def _dry_run(settings, slots, max_runs, runs_dir, parity):
         )
     every = trainer.eval_every(settings)
     if every:
-        click.echo(f"Runs would be evaluated every {every} steps, and stopped where that settles their verdict.")
+        click.echo(f"Runs would be evaluated at step {every} too, and stopped there if that settles their verdict.")
     click.echo("First would run:")
     for want in first:
         click.echo(f"  {sets.label(want.flags, settings.flags)}: {want.runs} {'run' if want.runs == 1 else 'runs'}")

@@ -213,12 +213,13 @@ class Controller:
     def _stop(self, trial):
         """Where a run can be stopped, as curves.stop, looking at the metrics that it may tell something about."""
         matters = self.analysis.tells.get(trial.flags)
-        if not matters or not all(self.analysis.verdicts.values()):  # the baseline has to be complete
+        if matters is None or not all(self.analysis.verdicts.values()):  # the baseline has to be complete
             return None
         own, looks = self._curve(trial), {}
         for metric in self.state.settings.metrics:
             key = metric_key(metric)
-            baseline = {t.seed: self._curve(t).of(key) for t in self.state.of(()) if t.metrics}
+            ended = [one for one in self.state.of(()) if one.metrics]
+            baseline = {one.seed: {**self._curve(one).of(key), own.steps: one.metrics[key]} for one in ended}
             looks[metric] = curves.compare(baseline, own.of(key), trial.seed, own.steps, self.analysis.scale)
         return curves.stop(looks, matters, own.steps)
 

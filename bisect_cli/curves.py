@@ -8,7 +8,9 @@ change places until then. So a run is compared at each of its evaluations with t
   broken   the same, shifted down by a drop that is log-uniform from the smallest worth naming to all there is.
 The width of t is the noise at that step, which a few runs tell badly. So it starts, as the judge's, from a floor worth
 judge.NOISE_WEIGHT runs: the noise at the end, and what the baseline's curve rises within LAG of a run, for while it is
-steep a little lead or lag is worth much. Nothing is learned from runs with flags on, whose curves are the question.
+steep a little lead or lag is worth much. (Evaluations may be far apart and curves flatten steadily, so how steep it is
+at one of them is the geometric mean of before and after it.) Nothing is learned from runs with flags on, whose curves
+are the question.
 
 The tails of t are heavy, so this takes a gap of some six times the noise. That a run is a stray, low by a freak
 whatever its flags, is left out here: it would end as a stray too, so it is no reason to train on. It is a reason not to
@@ -45,20 +47,20 @@ class Look(NamedTuple):
 def compare(baseline, curve, seed, steps, scale=judge.SHAPES):
     """The Looks at one metric of a run, at the steps where the baseline has been evaluated too.
 
-    baseline: {seed: {step: value}}. curve: {step: value} of the run. steps: of a whole run. scale: the judge's.
+    baseline: {seed: {step: value}}, with the end. curve: {step: value} of the run. steps: of a whole run. scale: the
+    judge's.
     """
-    looks, before = [], (0, 0.0)
-    for step in sorted(set().union(*baseline.values())):
-        there = {of: values[step] for of, values in baseline.items() if step in values}
-        if len(there) < FEWEST or step >= steps:
-            continue
-        mean = sum(there.values()) / len(there)
-        rise = max(0.0, (mean - before[1]) / (step - before[0]) * steps)  # over a whole run, at the pace of this part
-        before = step, mean
+    steps_seen = sorted(step for step in set().union(*baseline.values()) if step <= steps)
+    there = {step: {of: values[step] for of, values in baseline.items() if step in values} for step in steps_seen}
+    there = {step: values for step, values in there.items() if len(values) >= FEWEST}
+    means = {0: 0.0, **{step: sum(values.values()) / len(values) for step, values in there.items()}}
+    looks = []
+    for before, step, after in zip([0, *there], there, list(there)[1:]):
         if step in curve:
-            center = min(mean, there.get(seed, mean))
-            here = scale._replace(noise=scale.noise + LAG * rise)
-            looks.append(Look(step, curve[step], center, _log_odds(list(there.values()), center, curve[step], here)))
+            rise = math.sqrt(_rise(means, before, step) * _rise(means, step, after))
+            here = scale._replace(noise=scale.noise + LAG * steps * rise)
+            center = min(means[step], there[step].get(seed, math.inf))
+            looks.append(Look(step, curve[step], center, _log_odds([*there[step].values()], center, curve[step], here)))
     return looks
 
 
@@ -66,11 +68,12 @@ def stop(looks, matters, steps):
     """Where a run can be stopped, as plain JSON, or None: its last step looked at, the steps of a whole run, and for
     each metric the value, the baseline's, and the log odds that this is worth as evidence.
 
-    looks: {metric: its Looks}. matters: the metrics that have to be settled.
+    looks: {metric: its Looks}. matters: the metrics that have to be settled; one has to be in any case.
     """
-    if not matters or not all(_settled(looks[metric]) for metric in matters):
+    settled = [metric for metric, own in looks.items() if own and own[-1].log_odds > SETTLED]
+    if not settled or not set(matters) <= set(settled):
         return None
-    step = max(looks[metric][-1].step for metric in matters)
+    step = max(looks[metric][-1].step for metric in settled)
     told = {metric: _evidence(own[-1]) if own else _NOTHING for metric, own in looks.items()}
     return {"step": step, "steps": steps, "metrics": told}
 
@@ -88,16 +91,17 @@ def words(stop):
 _NOTHING = {"value": None, "baseline": None, "log_odds": 0.0}
 
 
-def _settled(looks):
-    return bool(looks) and looks[-1].log_odds > SETTLED
-
-
 def _evidence(look):
     return {
         "value": look.value,
         "baseline": round(look.baseline, 5),
         "log_odds": round(min(max(look.log_odds, 0.0), MOST_TOLD), 3),
     }
+
+
+def _rise(means, first, last):
+    """What the baseline gains a step between two of its evaluations."""
+    return max(0.0, means[last] - means[first]) / (last - first)
 
 
 def _log_odds(reference, center, value, scale):

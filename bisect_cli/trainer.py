@@ -18,7 +18,7 @@ from maskrcnn.errors import UserError
 USER_ERROR = 2  # exit code of a refusal: a retry would end the same
 CHECK_SECONDS = 600  # the headers of COCO's 123,000 images, on a slow disk
 TAIL = 65536  # bytes at the end of metrics.jsonl that surely hold its last line
-LOOKS = 4  # parts of a run, with an evaluation after each, where its curve is looked at (docs/early-stopping.md)
+LOOK = 0.6  # of a run: where an evaluation of it pays most, on recorded trainings (docs/early-stopping.md)
 
 
 class Progress(NamedTuple):
@@ -77,8 +77,8 @@ def argv(settings, flags, seed, out):
 
 
 def eval_every(settings):
-    """The steps between the evaluations that are asked of a run so that it can be stopped early; 0 if it is not to be,
-    the user says how often, or the length of a run is not known.
+    """The steps after which a run is evaluated so that it can be stopped early; 0 if it is not to be, the user says how
+    often, or the length of a run is not known.
     """
     if not settings.early_stop or any(setting.startswith("eval_every=") for setting in settings.sets):
         return 0
@@ -87,7 +87,7 @@ def eval_every(settings):
         steps = known.for_ranks(known.override(known.preset(settings.preset), sets), settings.np).steps
     except UserError:  # the trainer says it better, or knows more
         return 0
-    return -(-steps // LOOKS) if steps >= LOOKS else 0
+    return math.ceil(LOOK * steps) if steps > 2 else 0
 
 
 def check(settings, out):

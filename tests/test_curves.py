@@ -72,7 +72,8 @@ def test_the_end_and_what_the_baseline_has_not_seen_are_not_looked_at():
 def test_all_metrics_that_matter_have_to_be_settled():
     both = {"bbox": looks(curve(0.7)), "segm": looks(curve(0.2))}
     assert curves.stop(both, ["bbox", "segm"], STEPS) is None
-    assert curves.stop(both, [], STEPS) is None
+    assert curves.stop({"bbox": both["bbox"]}, [], STEPS) is None
+    assert curves.stop(both, [], STEPS) == curves.stop(both, ["segm"], STEPS)
     told = curves.stop(both, ["segm"], STEPS)["metrics"]
     assert told["bbox"]["log_odds"] == 0  # looking fine so far is no evidence
     assert told["segm"]["log_odds"] > 4
