@@ -295,6 +295,20 @@ def test_a_run_that_can_no_longer_matter_is_cancelled():
     assert [want.flags for want in answer.wanted] == [("RPN_LOSS",)]
 
 
+def test_a_run_that_another_metric_needs_goes_on():
+    """In flight, it is of no use to a metric that is settled or all but, and is kept for the one that is not."""
+    _, _, table = campaign(ALL, (("RPN_LOSS",),))
+    subset = ALL[:2]
+    for other, tells in (({}, ("bbox",)), (table, ())):
+        answer = bayes.search(Question(ALL, {"segm": table, "bbox": other}, (subset,), 1))
+        assert answer.tells.get(subset, ()) == tells and answer.cancel == ()
+    del table[("RPN_LOSS",)]
+    open_too = {(): table[()], ALL: Verdict(BROKEN, 1, 6.0)}
+    answer = bayes.search(Question(ALL, {"segm": table, "bbox": open_too}, (subset,), 1))
+    assert answer.tells == {subset: ("bbox",)} and answer.cancel == ()
+    assert subset in [want.flags for want in answer.wanted]
+
+
 def test_metrics_share_their_runs():
     runs = {}
     breaks = {"bbox": [("RPN_LOSS",)], "segm": [("RPN_LOSS",), ("MASK_LOSS",)]}

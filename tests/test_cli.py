@@ -158,7 +158,32 @@ def test_dry_run_writes_nothing(cli, bench):
     assert result.exit_code == 0
     assert "baseline (all off): 3 runs" in result.output and "4 runs if nothing breaks; at most" in result.output
     assert "not known until a first run" in result.output
+    assert "evaluated at step 600 too, and stopped there if that settles their verdict" in result.output
     assert not bench.runs.exists() and not bench.starts()
+
+
+@pytest.mark.parametrize(
+    "words, asked",
+    [
+        ([], ["eval_every=600"]),
+        (["--set", "steps=900"], ["steps=900", "eval_every=540"]),
+        (["--set", "eval_every=50"], ["eval_every=50"]),
+        (["--no-early-stop"], []),
+    ],
+)
+def test_a_run_that_may_be_stopped_early_is_evaluated_on_the_way(cli, bench, words, asked):
+    cli("start", "--flags", "L2B5", "--name", "c", "--max-runs", "1", "--no-parity", *words)
+    (argv,) = (event["argv"] for event in bench.events() if event["kind"] == "started")
+    assert [value for option, value in zip(argv, argv[1:]) if option == "--set"] == asked
+    told = cli("start", "--flags", "L2B5", "--dry-run", *words).output
+    assert ("evaluated at step" in told) == (words != ["--no-early-stop"] and "eval_every=50" not in words)
+    assert store.load(bench.runs / "c")[0].settings.early_stop == ("--no-early-stop" not in words)
+
+
+def test_campaigns_from_before_there_was_early_stopping_go_on_without(cli, bench):
+    bench.run("old", flags=("MASK_LOSS",), max_runs=1)
+    assert cli("resume", "old").exit_code == 0
+    assert not any("eval_every=600" in event.get("argv", ()) for event in bench.events("old"))
 
 
 def test_dry_run_learns_the_time_from_earlier_runs(finished):

@@ -44,6 +44,15 @@ def test_crashes_are_no_evidence():
     assert judge(BASELINE, [0.7], crashed=2).log_odds == judge(BASELINE, [0.7]).log_odds
 
 
+def test_a_run_stopped_early_speaks_with_the_odds_it_had():
+    told = judging.judge_all(BASELINE, {"both": [0.5]}, {}, told={"both": [4.6], "only": [4.6]})
+    assert told["only"].log_odds == pytest.approx(4.6) and told["only"].call == BROKEN
+    assert told["only"].runs == 1 and told["only"].mean is None
+    assert told["both"].log_odds == pytest.approx(judge(BASELINE, [0.5]).log_odds + 4.6) and told["both"].runs == 2
+    fine, broken = told["only"].log_likelihoods
+    assert np.allclose(broken - fine, 4.6)  # in every world
+
+
 def test_a_baseline_without_results_is_an_error():
     with pytest.raises(ValueError):
         judge([NAN, NAN], [0.7])
