@@ -1,5 +1,6 @@
 """The commands through click's runner."""
 
+import dataclasses
 import json
 import re
 import sys
@@ -8,7 +9,8 @@ import pytest
 from bisecting import Bench
 from click.testing import CliRunner
 
-from bisect_cli import store
+from bisect_cli import store, trainer
+from bisect_cli.campaign import Settings
 from bisect_cli.cli import main
 
 FAULT = {"segm": [["ROI_ALIGN_MASK"]]}
@@ -180,10 +182,11 @@ def test_a_run_that_may_be_stopped_early_is_evaluated_on_the_way(cli, bench, wor
     assert store.load(bench.runs / "c")[0].settings.early_stop == ("--no-early-stop" not in words)
 
 
-def test_campaigns_from_before_there_was_early_stopping_go_on_without(cli, bench):
-    bench.run("old", flags=("MASK_LOSS",), max_runs=1)
-    assert cli("resume", "old").exit_code == 0
-    assert not any("eval_every=600" in event.get("argv", ()) for event in bench.events("old"))
+def test_campaigns_from_before_there_was_early_stopping_go_on_without():
+    old = {key: value for key, value in Settings("old", ("MASK_LOSS",)).to_json().items() if key != "early_stop"}
+    settings = Settings.from_json(old)
+    assert not settings.early_stop and "--set" not in trainer.argv(settings, (), 0, "out")
+    assert not settings.differences(dataclasses.replace(settings, early_stop=True))  # the same `start` goes on with it
 
 
 def test_dry_run_learns_the_time_from_earlier_runs(finished):
