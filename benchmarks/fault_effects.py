@@ -62,7 +62,7 @@ def train(case, folder, preset, settings, threads):
 
 
 def table(results):
-    """Markdown lines from [(case, result)]: the runs of the baseline, and what differs from the one of the same seed."""
+    """Markdown lines from [(case, result)]: the baseline's runs, and what differs from that of the same seed."""
     rows = {}
     for (name, _, _, seed), result in results:
         rows.setdefault(name, []).append((seed, result))
