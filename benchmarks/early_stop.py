@@ -16,6 +16,7 @@ import csv
 import itertools
 import json
 import math
+import random
 import statistics
 from pathlib import Path
 from typing import NamedTuple
@@ -23,9 +24,13 @@ from typing import NamedTuple
 import click
 
 from bisect_cli import curves, judge, trainer
+from bisect_cli.search import Question, find
+from maskrcnn.pieces import PIECES
 
 METRICS = ("bbox", "segm")
 SEEDS = 3  # of a baseline
+ALL_ON = "allon"  # the case of all flags on with nothing planted
+FINE = (ALL_ON, "DATA_PIPELINE=no_flip", "GENERATE_PROPOSALS=no_joint_topk", "ROI_ALIGN_BOX=half_pixel")  # cost nothing
 DATA = Path(__file__).with_name("data") / "curves.csv"
 FIELDS = ("case", "seed", "step", "trained", "evaluation", "bbox", "segm")
 
@@ -152,12 +157,92 @@ def table(runs, every):
             cells += [_stops(told), f"{statistics.mean(one.saved for one in told):+.0%}"]
             wrong, number = wrong + sum(one.false for one in told), number + len(told)
             totals.setdefault(question, []).extend(told)
-        yield f"| {case.replace('truncated_masks.', '')} | {' | '.join(cells)} | {wrong} of {number} |"
+        yield f"| {_short(case)} | {' | '.join(cells)} | {wrong} of {number} |"
     cells = [
         cell for told in totals.values() for cell in (_stops(told), f"{statistics.mean(o.saved for o in told):+.0%}")
     ]
     every_one = [one for told in totals.values() for one in told]
     yield f"| **all** | | | {' | '.join(cells)} | {sum(one.false for one in every_one)} of {len(every_one)} |"
+
+
+class Bisect(NamedTuple):
+    """A campaign whose runs are recorded ones. seconds: of all of them; early: how many were stopped; found: {metric:
+    the culprits named}; false: how many were stopped whose set is fine.
+    """
+
+    runs: int
+    seconds: float
+    early: int
+    found: dict
+    false: int
+
+
+def bisect(runs, case, every=0):
+    """The Bisect of all flags, one run at a time, with the default search, where `case` is planted and nothing else.
+
+    A set with all flags of the case on trains as its recorded runs did, any other as one of FINE, drawn by its flags.
+    every: where runs are looked at; 0 lets all of them end.
+    """
+    flags, metrics = tuple(PIECES), METRICS
+    culprit = {part.partition("=")[0] for part in case.split("+")}
+    recorded = {(run.case, run.seed): run for run in runs}
+    baseline = [recorded["baseline", seed] for seed in range(SEEDS)]
+    ended, early = {(): baseline}, {}  # {set: its runs}, and {set: the curves.Stops of its runs}
+    seconds = sum(run.seconds(run.steps, 1 + bool(every)) for run in baseline)
+    false = 0
+    while True:
+        tables = {metric: _verdicts(ended, early, metric) for metric in metrics}
+        begun = {subset: len(ended.get(subset, ())) + len(early.get(subset, ())) for subset in (*ended, *early)}
+        answer = find("bayes")(Question(flags, tables, (), 1, SEEDS))
+        wanted = [want.flags for want in answer.wanted if begun.get(want.flags, 0) < want.runs]
+        if not wanted:
+            found = {metric: tuple(one.flags for one in plan.culprits) for metric, plan in answer.plans.items()}
+            return Bisect(sum(begun.values()), seconds, sum(map(len, early.values())), found, false)
+        subset, seed = wanted[0], begun.get(wanted[0], 0)
+        kind = (
+            case if culprit <= set(subset) else random.Random(",".join(subset)).choice(FINE) if subset else "baseline"
+        )
+        run = recorded[kind, seed if kind == "baseline" else seed % 2]
+        stop = None
+        if every and subset:
+            matters = find("bayes")(Question(flags, tables, (subset,), 0, SEEDS)).tells[subset]
+            looks = {metric: _looks(run, baseline, metric, every, every) for metric in metrics}
+            stop = curves.stop(looks, matters, run.steps)
+        if stop:
+            early.setdefault(subset, []).append(stop)
+            false += kind in FINE
+            seconds += run.seconds(every, 1)
+        else:
+            ended.setdefault(subset, []).append(run)
+            seconds += run.seconds(run.steps, 1 + bool(every))
+
+
+def _verdicts(ended, early, metric):
+    values = {subset: {s: run.curve[metric][run.steps] for s, run in enumerate(own)} for subset, own in ended.items()}
+    told = {subset: [stop["metrics"][metric]["log_odds"] for stop in own] for subset, own in early.items()}
+    return judge.judge_all(values.pop(()), values, told=told)
+
+
+def bisects(runs, every):
+    """Markdown lines: whole campaigns with each case planted, with and without stopping early."""
+    yield "| planted | named without | runs | named with | runs | stopped early | of fine sets | time saved |"
+    yield "| --- " * 8 + "|"
+    for case in dict.fromkeys(run.case for run in runs):
+        if case != "baseline" and len([run for run in runs if run.case == case]) > 1:
+            plain, stopping = bisect(runs, case), bisect(runs, case, every)
+            yield (
+                f"| {_short(case)} | {_names(plain.found)} | {plain.runs} | {_names(stopping.found)} | {stopping.runs} "
+                f"| {stopping.early} | {stopping.false} | {1 - stopping.seconds / plain.seconds:+.0%} |"
+            )
+
+
+def _names(found):
+    named = [f"{metric}: {' and '.join(map('+'.join, culprits))}" for metric, culprits in found.items() if culprits]
+    return ", ".join(named) or "nothing"
+
+
+def _short(case):
+    return "nothing" if case == ALL_ON else case.replace("truncated_masks.", "")
 
 
 def _stops(told):
@@ -180,7 +265,8 @@ def main(data, folder, look, write):
             writer.writerows(record(folder))
         return
     runs = load(data)
-    text = "\n".join(table(runs, math.ceil(look * max(run.steps for run in runs)))) + "\n"
+    every = math.ceil(look * max(run.steps for run in runs))
+    text = "\n".join([*table(runs, every), "", *bisects(runs, every)]) + "\n"
     click.echo(text)
     if write:
         head = write.read_text().partition("<!-- measured -->")[0] if write.exists() else ""
