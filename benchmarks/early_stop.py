@@ -24,7 +24,7 @@ from typing import NamedTuple
 import click
 
 from bisect_cli import curves, judge, trainer
-from bisect_cli.search import Question, find
+from bisect_cli.search import Question, Stake, find
 from maskrcnn.pieces import PIECES
 
 METRICS = ("bbox", "segm")
@@ -112,7 +112,7 @@ def replay(run, baseline, metrics, every):
     looked_at = range(every, run.steps, every)
     for number, step in enumerate(looked_at, 1):
         looks = {metric: _looks(run, baseline, metric, every, step) for metric in metrics}
-        if curves.stop(looks, metrics, run.steps):
+        if curves.stop(looks, {metric: Stake(True) for metric in metrics}, run.steps):
             return Replay(
                 step, 1 - run.seconds(step, number) / whole, any(_ends_fine(run, baseline, m) for m in metrics)
             )
@@ -177,13 +177,13 @@ class Bisect(NamedTuple):
     false: int
 
 
-def bisect(runs, case, every=0):
+def bisect(runs, case, metrics, every=0):
     """The Bisect of all flags, one run at a time, with the default search, where `case` is planted and nothing else.
 
     A set with all flags of the case on trains as its recorded runs did, any other as one of FINE, drawn by its flags.
     every: where runs are looked at; 0 lets all of them end.
     """
-    flags, metrics = tuple(PIECES), METRICS
+    flags = tuple(PIECES)
     culprit = {part.partition("=")[0] for part in case.split("+")}
     recorded = {(run.case, run.seed): run for run in runs}
     baseline = [recorded["baseline", seed] for seed in range(SEEDS)]
@@ -205,9 +205,9 @@ def bisect(runs, case, every=0):
         run = recorded[kind, seed if kind == "baseline" else seed % 2]
         stop = None
         if every and subset:
-            matters = find("bayes")(Question(flags, tables, (subset,), 0, SEEDS)).tells[subset]
+            stakes = find("bayes")(Question(flags, tables, (subset,), 0, SEEDS)).stakes[subset]
             looks = {metric: _looks(run, baseline, metric, every, every) for metric in metrics}
-            stop = curves.stop(looks, matters, run.steps)
+            stop = curves.stop(looks, stakes, run.steps)
         if stop:
             early.setdefault(subset, []).append(stop)
             false += kind in FINE
@@ -225,15 +225,17 @@ def _verdicts(ended, early, metric):
 
 def bisects(runs, every):
     """Markdown lines: whole campaigns with each case planted, with and without stopping early."""
-    yield "| planted | named without | runs | named with | runs | stopped early | of fine sets | time saved |"
-    yield "| --- " * 8 + "|"
-    for case in dict.fromkeys(run.case for run in runs):
-        if case != "baseline" and len([run for run in runs if run.case == case]) > 1:
-            plain, stopping = bisect(runs, case), bisect(runs, case, every)
-            yield (
-                f"| {_short(case)} | {_names(plain.found)} | {plain.runs} | {_names(stopping.found)} | {stopping.runs} "
-                f"| {stopping.early} | {stopping.false} | {1 - stopping.seconds / plain.seconds:+.0%} |"
-            )
+    yield "| planted | metrics | named without | runs | named with | runs | stopped early | of fine sets | time saved |"
+    yield "| --- " * 9 + "|"
+    for case in dict.fromkeys(run.case for run in runs if run.case != "baseline"):
+        for metrics in (METRICS, *((metric,) for metric in METRICS)):
+            plain, stopping = bisect(runs, case, metrics), bisect(runs, case, metrics, every)
+            if metrics == METRICS or plain.found[metrics[0]]:
+                yield (
+                    f"| {_short(case)} | {' and '.join(metrics)} | {_names(plain.found)} | {plain.runs} | "
+                    f"{_names(stopping.found)} | {stopping.runs} | {stopping.early} | {stopping.false} | "
+                    f"{1 - stopping.seconds / plain.seconds:+.0%} |"
+                )
 
 
 def _names(found):
@@ -243,6 +245,19 @@ def _names(found):
 
 def _short(case):
     return "nothing" if case == ALL_ON else case.replace("truncated_masks.", "")
+
+
+def nearest(runs, every):
+    """The largest log odds, at any look, of a run whose metric ended more likely fine than broken."""
+    baseline = [run for run in runs if run.case == "baseline"]
+    return max(
+        look.log_odds
+        for run in runs
+        for metric in METRICS
+        for chosen in choices(run, baseline)
+        if _ends_fine(run, chosen, metric)
+        for look in _looks(run, chosen, metric, every, run.steps)
+    )
 
 
 def _stops(told):
@@ -266,7 +281,11 @@ def main(data, folder, look, write):
         return
     runs = load(data)
     every = math.ceil(look * max(run.steps for run in runs))
-    text = "\n".join([*table(runs, every), "", *bisects(runs, every)]) + "\n"
+    near = (
+        f"To be stopped takes log odds of {curves.SETTLED:.1f}. The largest of a run that ended fine were "
+        f"{nearest(runs, every):.1f}, and {nearest(runs, 100):.1f} with a look every 100 steps."
+    )
+    text = "\n".join([*table(runs, every), "", near, "", *bisects(runs, every)]) + "\n"
     click.echo(text)
     if write:
         head = write.read_text().partition("<!-- measured -->")[0] if write.exists() else ""

@@ -12,16 +12,15 @@ class Analysis(NamedTuple):
     """verdicts: {metric: {flags: Verdict}}, empty until the baseline is complete. plans: {metric: Plan}.
 
     wanted: the runs that all metrics together want, most urgent first, as Wants. cancel: subsets of runs in flight that
-    can no longer matter. tells: {subset in flight: the metrics that its run may still tell something about}. failure:
-    why nothing can be concluded at all, or "". short: {metric: target} that the baseline itself misses. scale: of the
-    judge.
+    can no longer matter. stakes: {subset in flight: {metric: Stake}}. failure: why nothing can be concluded at all, or
+    "". short: {metric: target} that the baseline itself misses. scale: of the judge.
     """
 
     verdicts: dict
     plans: dict
     wanted: tuple
     cancel: tuple
-    tells: dict
+    stakes: dict
     failure: str
     short: dict
     scale: judge.Scale
@@ -45,7 +44,7 @@ def analyse(state):
     verdicts, failure, short = _verdicts(state)
     answer = find(state.settings.search)(_question(state, verdicts))
     scale = scale_of(state.settings)
-    return Analysis(verdicts, answer.plans, answer.wanted, answer.cancel, answer.tells, failure, short, scale)
+    return Analysis(verdicts, answer.plans, answer.wanted, answer.cancel, answer.stakes, failure, short, scale)
 
 
 def scale_of(settings):

@@ -211,9 +211,9 @@ class Controller:
                     self._ended(trial, STOPPED_EARLY, None, curves.words(stop), stop)
 
     def _stop(self, trial):
-        """Where a run can be stopped, as curves.stop, looking at the metrics that it may tell something about."""
-        matters = self.analysis.tells.get(trial.flags)
-        if matters is None or not all(self.analysis.verdicts.values()):  # the baseline has to be complete
+        """Where a run can be stopped, as curves.stop, or None."""
+        stakes = self.analysis.stakes.get(trial.flags)
+        if stakes is None or not all(self.analysis.verdicts.values()):  # the baseline has to be complete
             return None
         own, looks = self._curve(trial), {}
         for metric in self.state.settings.metrics:
@@ -221,7 +221,7 @@ class Controller:
             ended = [one for one in self.state.of(()) if one.metrics]
             baseline = {one.seed: {**self._curve(one).of(key), own.steps: one.metrics[key]} for one in ended}
             looks[metric] = curves.compare(baseline, own.of(key), trial.seed, own.steps, self.analysis.scale)
-        return curves.stop(looks, matters, own.steps)
+        return curves.stop(looks, stakes, own.steps)
 
     def _curve(self, trial):
         """The evaluations of a run so far, as trainer.Curve."""

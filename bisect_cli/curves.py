@@ -27,7 +27,8 @@ import numpy as np
 
 from bisect_cli import judge
 
-SETTLED = math.log(0.995 / 0.005)  # log odds, broken to fine: one in 200 would have turned out otherwise
+SETTLED = math.log(0.995 / 0.005)  # log odds, broken to fine, with what the other runs say of the set
+BY_ITSELF = math.log(judge.ODDS)  # log odds of the curve alone: what a verdict needs, as it is to stand as one
 LAG = 0.03  # of a run: seeds of the shapes preset are as far ahead of or behind each other, halfway
 FEWEST = 2  # runs of the baseline at a step, below which nothing is known of its noise
 MOST_TOLD = round(-math.log(judge.OUTLIER), 3)  # log odds that a stopped run speaks with: it may be a stray
@@ -64,14 +65,15 @@ def compare(baseline, curve, seed, steps, scale=judge.SHAPES):
     return looks
 
 
-def stop(looks, matters, steps):
+def stop(looks, stakes, steps):
     """Where a run can be stopped, as plain JSON, or None: its last step looked at, the steps of a whole run, and for
     each metric the value, the baseline's, and the log odds that this is worth as evidence.
 
-    looks: {metric: its Looks}. matters: the metrics that have to be settled; one has to be in any case.
+    looks: {metric: its Looks}. stakes: {metric: search.Stake} of the metrics that are still searched. All to which the
+    run matters have to be settled, and one in any case.
     """
-    settled = [metric for metric, own in looks.items() if own and own[-1].log_odds > SETTLED]
-    if not settled or not set(matters) <= set(settled):
+    settled = [metric for metric, own in looks.items() if own and _settled(own[-1], stakes.get(metric))]
+    if not settled or any(stake.matters and metric not in settled for metric, stake in stakes.items()):
         return None
     step = max(looks[metric][-1].step for metric in settled)
     told = {metric: _evidence(own[-1]) if own else _NOTHING for metric, own in looks.items()}
@@ -83,9 +85,14 @@ def words(stop):
     low = [
         f"{metric} {told['value']:.3f} where the baseline has {told['baseline']:.3f}".replace("0.", ".")
         for metric, told in stop["metrics"].items()
-        if told["log_odds"] == MOST_TOLD
+        if told["log_odds"] > BY_ITSELF
     ]
     return f"settled at step {stop['step']} of {stop['steps']}, {', '.join(low)}"
+
+
+def _settled(look, stake):
+    expected = stake.log_odds if stake else 0.0
+    return look.log_odds > BY_ITSELF and look.log_odds + expected > SETTLED
 
 
 _NOTHING = {"value": None, "baseline": None, "log_odds": 0.0}

@@ -6,6 +6,7 @@ import random
 import pytest
 
 from bisect_cli import curves
+from bisect_cli.search import Stake
 
 STEPS = 1000
 LOOKED_AT = (250, 500, 750)
@@ -25,8 +26,8 @@ def looks(run, seed=7, baseline=BASELINE):
     return curves.compare(baseline, run, seed, STEPS)
 
 
-def stopped(run, **options):
-    return curves.stop({"bbox": looks(run, **options)}, ["bbox"], STEPS)
+def stopped(run, expected=0.0, **options):
+    return curves.stop({"bbox": looks(run, **options)}, {"bbox": Stake(True, expected)}, STEPS)
 
 
 def test_a_run_far_below_the_baseline_is_stopped_and_says_where():
@@ -66,17 +67,28 @@ def test_the_end_and_what_the_baseline_has_not_seen_are_not_looked_at():
     assert [look.step for look in looks({100: 0.0, 250: 0.1, STEPS: 0.1})] == [250]
     assert looks({250: 0.1}, baseline={0: BASELINE[0]}) == []  # one run tells nothing of the noise
     assert looks({250: 0.1}, baseline={seed: {STEPS: 0.7} for seed in range(3)}) == []
-    assert curves.stop({"bbox": []}, ["bbox"], STEPS) is None
+    assert curves.stop({"bbox": []}, {"bbox": Stake(True)}, STEPS) is None
 
 
-def test_all_metrics_that_matter_have_to_be_settled():
+def test_all_metrics_to_whom_it_matters_have_to_be_settled():
     both = {"bbox": looks(curve(0.7)), "segm": looks(curve(0.2))}
-    assert curves.stop(both, ["bbox", "segm"], STEPS) is None
-    assert curves.stop({"bbox": both["bbox"]}, [], STEPS) is None
-    assert curves.stop(both, [], STEPS) == curves.stop(both, ["segm"], STEPS)
-    told = curves.stop(both, ["segm"], STEPS)["metrics"]
-    assert told["bbox"]["log_odds"] == 0  # looking fine so far is no evidence
-    assert told["segm"]["log_odds"] > 4
+    matters, not_so = Stake(True), Stake(False)
+    assert curves.stop(both, {"bbox": matters, "segm": matters}, STEPS) is None
+    assert curves.stop({"bbox": both["bbox"]}, {"bbox": not_so}, STEPS) is None  # nothing is known of it yet
+    for stakes in ({"bbox": not_so, "segm": matters}, {"segm": matters}, {"bbox": not_so, "segm": not_so}):
+        told = curves.stop(both, stakes, STEPS)["metrics"]
+        assert told["bbox"]["log_odds"] == 0  # looking fine so far is no evidence
+        assert told["segm"]["log_odds"] > 4
+
+
+def test_what_other_runs_say_of_the_set_counts_but_never_replaces_its_own_curve():
+    (look,) = looks({500: 0.42})
+    assert curves.BY_ITSELF < look.log_odds < curves.SETTLED
+    assert stopped({500: 0.42}) is None and stopped({500: 0.42}, expected=-5.0) is None
+    told = stopped({500: 0.42}, expected=3.0)
+    assert told["metrics"]["bbox"]["log_odds"] == pytest.approx(look.log_odds, abs=0.001)  # and is not counted twice
+    assert stopped({500: 0.60}, expected=9.0) is None
+    assert stopped(curve(0.2), expected=-9.0) is None  # too great a surprise
 
 
 def test_fine_runs_are_stopped_as_seldom_as_claimed():

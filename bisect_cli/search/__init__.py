@@ -81,13 +81,22 @@ class Question(NamedTuple):
 
 class Answer(NamedTuple):
     """What a search makes of it: {metric: Plan}; the Wants, most urgent first; subsets in `cancel` have a run in flight
-    that can no longer matter. tells: {subset in flight: the metrics that its run may still tell something about}.
+    that can no longer matter. stakes: {subset in flight: {metric: Stake}}, for each metric whose search goes on.
     """
 
     plans: dict
     wanted: tuple
     cancel: tuple = ()
-    tells: dict = {}  # noqa: RUF012 - never written to
+    stakes: dict = {}  # noqa: RUF012 - never written to
+
+
+class Stake(NamedTuple):
+    """What a run in flight is to a metric. matters: it may still tell what is worth waiting for. log_odds: natural
+    logarithm of broken : fine, as all runs that have ended let expect of its subset.
+    """
+
+    matters: bool
+    log_odds: float = 0.0
 
 
 class Want(NamedTuple):
@@ -170,11 +179,15 @@ def each_by_itself(plan, question):
         metric: plan(question.flags, table.get, question.seeds, question.order)
         for metric, table in question.verdicts.items()
     }
-    tells = {
-        subset: tuple(metric for metric, one in plans.items() if any(want.flags == subset for want in one.wanted))
+    stakes = {
+        subset: {
+            metric: Stake(any(want.flags == subset for want in one.wanted))
+            for metric, one in plans.items()
+            if not one.done
+        }
         for subset in question.in_flight
     }
-    return Answer(plans, together(plans.values()), tells=tells)
+    return Answer(plans, together(plans.values()), stakes=stakes)
 
 
 def together(plans):

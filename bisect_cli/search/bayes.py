@@ -17,7 +17,7 @@ import math
 import numpy as np
 
 from bisect_cli.judge import BROKEN, CRASHED, FINE, MOST_RUNS, ODDS, UNDECIDED
-from bisect_cli.search import Answer, Asked, Belief, Culprit, Plan, Unresolved, Want, halving
+from bisect_cli.search import Answer, Asked, Belief, Culprit, Plan, Stake, Unresolved, Want, halving
 from bisect_cli.search.candidates import candidates, plainness
 from bisect_cli.search.crashes import crashing, posterior_of
 from bisect_cli.search.hypotheses import OF_THREE, UP_TO_TWO, Family
@@ -82,11 +82,11 @@ class _Bayes:
                 cancel = self._explore(weighed)
         wanted = tuple(self.wanted.values())
         plans = {name: metric.plan(wanted if metric.open else ()) for name, metric in self.metrics.items()}
-        tells = {
-            subset: tuple(name for name, metric in self.metrics.items() if metric.open and metric.learns_from(subset))
+        stakes = {
+            subset: {name: metric.stake(subset) for name, metric in self.metrics.items() if metric.open}
             for subset in dict.fromkeys(self.out)
         }
-        return Answer(plans, wanted, cancel, tells)
+        return Answer(plans, wanted, cancel, stakes)
 
     def _baseline(self):
         if any(not metric.table for metric in self.metrics.values()) or self.begun.get((), 0) < self.question.seeds:
@@ -299,15 +299,16 @@ class _Metric:
                     told = {CRASHED: "its runs crashed"}.get(verdict.call, f"{verdict.call} after {verdict.runs} runs")
                     self.unresolved += (Unresolved(subset, told),)
 
-    def learns_from(self, subset):
-        """Whether another run of a subset may still tell this metric what is worth waiting for."""
-        if not self.table or any(want.flags == subset for want in self.needs):
-            return True
-        if not self.weighs:
-            return False
+    def stake(self, subset):
+        """The Stake of this metric in another run of a subset."""
         row = np.array([[flag in subset for flag in self.flags]], bool)
-        bits = Outlook(self.posterior.likeliest()).information(row)[0]
-        return max(bits, self.needed.get(subset, 0) * SAVED) >= SPARE
+        told = self.posterior
+        broken = float(told.probability @ told.family.broken(row)[0]) + told.other / 2
+        log_odds = math.log(max(broken, 1e-9) / max(1 - broken, 1e-9))
+        if not self.table or any(want.flags == subset for want in self.needs):
+            return Stake(True, log_odds)
+        bits = Outlook(told.likeliest()).information(row)[0] if self.weighs else 0.0
+        return Stake(bool(max(bits, self.needed.get(subset, 0) * SAVED) >= SPARE), log_odds)
 
     def settle(self):
         """Makes do with the best hypothesis, as no further run would tell more, if it is likely enough; gives up else.
