@@ -129,12 +129,16 @@ def _lines(texts):
 
 def _progress(trial):
     state = trial["state"]
+    if trial["stale"]:
+        return Text(f"stale, {trial['stale'][0]} has changed", style="dim")
     if state == "running":
         steps = f" {trial['step']}/{trial['steps']}" if trial["steps"] else " starting"
         left = f" {_clock(trial['seconds_left'])} left" if trial["seconds_left"] is not None else ""
         return Text(f"slot {trial['slot']}{steps}{left}", style="cyan")
     at = f" at {trial['step']}/{trial['steps']}" if trial["steps"] and state in ("waiting", "interrupted") else ""
     tries = f" ({trial['attempts']} tries)" if state == "crashed" else ""
+    if trial["source"]:
+        return Text(f"from {trial['source']}", style="dim")
     took = f" in {_clock(trial['wall'])}" if state == "finished" and trial["wall"] else ""
     return Text(f"{state}{at}{tries}{took}", style="dim" if state == "finished" else STYLES.get(state, ""))
 
@@ -152,7 +156,7 @@ def _value(summary, trial, metric):
     value, mean = trial["metrics"].get(metric_key(metric)), summary["baseline"][metric]["mean"]
     if value is None:
         return ""
-    return number(value) if mean is None else f"{number(value)} {number(value - mean, signed=True)}"
+    return number(value) if mean is None or trial["stale"] else f"{number(value)} {number(value - mean, signed=True)}"
 
 
 def _verdict(evidence):
