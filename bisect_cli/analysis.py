@@ -121,11 +121,11 @@ def check_metrics(settings, trial):
 
 
 def outcomes(state, flags, metric):
-    """The metric of each run of a subset that ended (NaN if diverged), and how many of them crashed."""
-    values, crashed = [], 0
+    """The metric of each run of a subset that ended, {seed: value} (NaN if diverged), and how many of them crashed."""
+    values, crashed = {}, 0
     for trial in state.of(flags):
         if trial.state == CRASHED:
             crashed += 1
         elif trial.ended and (not trial.metrics or metric_key(metric) in trial.metrics):
-            values.append(trial.value(metric))
+            values[trial.seed] = trial.value(metric)
     return values, crashed

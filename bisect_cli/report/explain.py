@@ -54,7 +54,7 @@ def of_campaign(state, analysis):
 def _baseline(state, analysis, metric):
     base, scale = analysis.verdicts[metric][()], analysis.scale
     values, _ = outcomes(state, (), metric)
-    finite = [value for value in values if math.isfinite(value)]
+    finite = [value for value in values.values() if math.isfinite(value)]
     shown = " ".join(number(value) for value in finite)
     smallest = number(judge.smallest_drop(finite, scale))
     yield (
@@ -68,7 +68,8 @@ def _verdict(state, analysis, metric, flags, verdict):
     if verdict.call == judge.CRASHED:
         yield f"  {crashed} runs crashed and gave no {metric}: that is no evidence; a run that ends would be."
         return
-    shown = " ".join("NaN" if math.isnan(value) else number(value) for value in values)
+    reference, _ = outcomes(state, (), metric)
+    shown = ", ".join(f"{_value(value)}{_twin(reference, seed)}" for seed, value in values.items())
     difference = "" if verdict.difference is None else f", {number(verdict.difference, signed=True)} to the baseline"
     yield f"  {metric} of its runs: {shown}{difference}."
     yield f"  That is {_times(verdict.log_odds)}, so it is {verdict.call} (a verdict needs {judge.ODDS} times)."
@@ -79,12 +80,23 @@ def _verdict(state, analysis, metric, flags, verdict):
         yield f"  One more run with {metric} {number(value)} would make it {then.call} ({_times(then.log_odds)})."
 
 
+def _twin(reference, seed):
+    """What the baseline's run of the same seed, which is likely to be alike, came to."""
+    return f" (seed {seed}; the baseline's {_value(reference[seed])})" if seed in reference else ""
+
+
+def _value(value):
+    return "NaN" if math.isnan(value) else number(value)
+
+
 def _again(state, analysis, metric, flags, value):
     """The verdict on a set, had one more run of it ended with this value."""
     settings = state.settings
     tried = [subset for subset in analysis.verdicts[metric] if subset]
     told = {subset: outcomes(state, subset, metric) for subset in tried}
-    values = {subset: [*own, value] if subset == flags else own for subset, (own, _) in told.items()}
+    values = {subset: own for subset, (own, _) in told.items()}
+    seed = settings.seed + len(state.of(flags))
+    values[flags] = {**values[flags], seed: value}
     crashed = {subset: crashes for subset, (_, crashes) in told.items()}
     reference, _ = outcomes(state, (), metric)
     return judge.judge_all(reference, values, crashed, settings.targets.get(metric), analysis.scale)[flags]
