@@ -1,6 +1,7 @@
 """One bisect: its settings, fixed when it starts, and its state, a pure fold over the events of its log."""
 
 import dataclasses
+import itertools
 import math
 import re
 from dataclasses import dataclass, field
@@ -194,6 +195,11 @@ class State:
     def stale(self, trial):
         """What has changed since a trial was computed, as keys.differences; empty if it counts."""
         return keys.differences(trial.key, keys.of_run(self.key, trial.flags))
+
+    def free_seeds(self, flags):
+        """The seeds for further runs of a subset, without end."""
+        taken = {trial.seed for trial in self.of(flags)}
+        return (seed for seed in itertools.count(self.settings.seed) if seed not in taken)
 
     @property
     def current(self):

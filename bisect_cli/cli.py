@@ -582,9 +582,11 @@ def _dry_run(state, slots, max_runs, runs_dir, parity, news):
             click.echo(told)
     analysis = analyse(state)
     scale = analysis.scale
+    smallest = judge.smallest_drop([], scale)
+    drowned = f" (smaller ones, as {number(scale.smallest_drop)}, would drown)" * (smallest > scale.smallest_drop)
     click.echo(
         f"Seeds are taken to differ by {number(scale.noise)} of AP until the baseline tells, and drops of "
-        f"{number(judge.smallest_drop([], scale))} and more are looked for."
+        f"{number(smallest)} and more are looked for{drowned}."
     )
     if parity:
         click.echo(

@@ -5,7 +5,6 @@ matters, so a controller that is killed anywhere is followed by one that goes on
 """
 
 import contextlib
-import itertools
 import os
 import signal
 import socket
@@ -151,8 +150,7 @@ class Controller:
         chosen = []
         for want in self.analysis.wanted:
             trials = self.state.of(want.flags)
-            taken = {trial.seed for trial in trials}
-            seeds = (seed for seed in itertools.count(self.state.settings.seed) if seed not in taken)
+            seeds = self.state.free_seeds(want.flags)
             for k in range(want.runs):
                 if k < len(trials):
                     if trials[k].state in (WAITING, CANCELLED):

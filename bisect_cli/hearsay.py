@@ -26,11 +26,8 @@ def weighed(rows, settings):
     for flags, metric, log_odds in rows:
         subset = tuple(flags)
         if concerns(settings, subset, metric):
-            told[metric][subset] = told[metric].get(subset, 0.0) + log_odds
-    return {
-        metric: {subset: _within(log_odds, math.log(WEAK)) for subset, log_odds in table.items()}
-        for metric, table in told.items()
-    }
+            told[metric][subset] = _weak(told[metric].get(subset, 0.0) + _weak(log_odds))
+    return told
 
 
 def concerns(settings, flags, metric):
@@ -55,9 +52,9 @@ def of_runs(settings, scale, trials, told):
             sets = {}
             for trial in group:
                 if trial.state == DIVERGED or metric_key(metric) in trial.metrics:
-                    sets.setdefault((trial.flags, _on_flags(trial)), []).append(trial.value(metric))
-            reference = sets.pop(((), _on_flags(None)), [])
-            if any(map(math.isfinite, reference)):
+                    sets.setdefault((trial.flags, _on_flags(trial)), {})[trial.seed] = trial.value(metric)
+            reference = sets.pop(((), _on_flags(None)), {})
+            if any(map(math.isfinite, reference.values())):
                 verdicts = judge.judge_all(reference, sets, target=settings.targets.get(metric), scale=scale)
                 rows += [(one[0], metric, verdicts[one].log_odds) for one in sets if one in about]
     return rows
@@ -68,5 +65,5 @@ def _on_flags(trial):
     return json.dumps(((trial and trial.key) or {}).get(keys.FLAGS, {}), sort_keys=True)
 
 
-def _within(number, limit):
-    return max(-limit, min(limit, number))
+def _weak(log_odds):
+    return max(-math.log(WEAK), min(math.log(WEAK), log_odds))

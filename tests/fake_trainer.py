@@ -7,6 +7,7 @@ First argument: a JSON file with
   base      accuracy (default .7); seconds of a run (default .05);
   stubborn  SIGTERM is ignored;
   key       what it says that runs depend on; {"flags": {flag: text}} among it where that flag is on; none without this;
+  elsewhere what the key of a run has instead, as on a machine that is unlike;
   sizes     reports bbox/AP_small and segm/AP_small, too, which `breaks` may name;
   parity    {flag: what differs from a piece that agrees}, or {"sleep": seconds}, {"crash": words} for the command
             `parity`, which there is none of without this.
@@ -98,7 +99,7 @@ def main():
     }
     if "key" in table:
         on = {flag: text for flag, text in table["key"].get("flags", {}).items() if flag in flags}
-        result["key"] = {**table["key"], "flags": on}
+        result["key"] = {**table["key"], "flags": on, **table.get("elsewhere", {})}
     (out / "result.tmp").write_text(json.dumps(result))
     os.replace(out / "result.tmp", out / "result.json")
 
@@ -137,7 +138,9 @@ def accuracies(table, flags, seed):
     metrics = {}
     for metric in ("bbox", "segm", *(("bbox/AP_small", "segm/AP_small") if table.get("sizes") else ())):
         drop = table.get("drop", 0.2) if has(flags, table.get("breaks", {}).get(metric, [])) else 0.0
-        metrics[metric if "/" in metric else f"{metric}/AP"] = table.get("base", 0.7) - drop + noise.uniform(-0.01, 0.01)
+        metrics[metric if "/" in metric else f"{metric}/AP"] = (
+            table.get("base", 0.7) - drop + noise.uniform(-0.01, 0.01)
+        )
     return metrics
 
 
