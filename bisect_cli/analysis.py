@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from bisect_cli import judge, parity
+from bisect_cli import hearsay, judge, parity
 from bisect_cli.campaign import CANCELLED, CRASHED, STOPPED_EARLY, metric_key
 from bisect_cli.search import Question, find
 from maskrcnn.errors import UserError
@@ -13,7 +13,8 @@ class Analysis(NamedTuple):
 
     wanted: the runs that all metrics together want, most urgent first, as Wants. cancel: subsets of runs in flight that
     can no longer matter. stakes: {subset in flight: {metric: Stake}}. failure: why nothing can be concluded at all, or
-    "". short: {metric: target} that the baseline itself misses. scale: of the judge.
+    "". short: {metric: target} that the baseline itself misses. scale: of the judge. hearsay: {metric: {subset: log
+    odds}} of old verdicts, as in Question.
     """
 
     verdicts: dict
@@ -24,6 +25,7 @@ class Analysis(NamedTuple):
     failure: str
     short: dict
     scale: judge.Scale
+    hearsay: dict
 
     @property
     def blind(self):
@@ -42,22 +44,33 @@ class Analysis(NamedTuple):
 def analyse(state):
     """The Analysis of a campaign's State."""
     verdicts, failure, short = _verdicts(state)
-    answer = find(state.settings.search)(_question(state, verdicts))
-    scale = scale_of(state.settings)
-    return Analysis(verdicts, answer.plans, answer.wanted, answer.cancel, answer.stakes, failure, short, scale)
+    scale, heard = scale_of(state.settings), _heard(state)
+    answer = find(state.settings.search)(_question(state, verdicts, heard))
+    return Analysis(verdicts, answer.plans, answer.wanted, answer.cancel, answer.stakes, failure, short, scale, heard)
 
 
 def scale_of(settings):
-    """The judge's Scale for the preset of a campaign."""
-    return judge.COCO if settings.preset == "coco" else judge.SHAPES
+    """The judge's Scale for a campaign: what its settings say, else what belongs to its preset."""
+    scale = judge.COCO if settings.preset == "coco" else judge.SHAPES
+    said = {"noise": settings.noise, "smallest_drop": settings.smallest_drop}
+    return scale._replace(**{name: value for name, value in said.items() if value is not None})
 
 
-def _question(state, verdicts):
+def _heard(state):
+    """The hearsay of a campaign: what it was told, and its own stale runs."""
+    stale = [trial for trial in state.trials.values() if state.stale(trial)]
+    rows = [row for rows in state.heard.values() for row in rows]
+    if stale:
+        rows += hearsay.of_runs(state.settings, scale_of(state.settings), list(state.trials.values()), stale)
+    return hearsay.weighed(rows, state.settings)
+
+
+def _question(state, verdicts, heard):
     """What the search of a campaign knows."""
     settings = state.settings
     judged = any(verdicts.values())
-    out = [trial for trial in state.trials.values() if not trial.ended and trial.state != CANCELLED]
-    unjudged = [] if judged else [trial for trial in state.trials.values() if trial.ended]
+    out = [trial for trial in state.current if not trial.ended and trial.state != CANCELLED]
+    unjudged = [] if judged else [trial for trial in state.current if trial.ended]
     return Question(
         settings.flags,
         verdicts,
@@ -67,13 +80,14 @@ def _question(state, verdicts):
         parity.lead(state.parity),
         settings.suspects,
         settings.trusts,
+        heard,
     )
 
 
 def _verdicts(state):
     """The verdicts, the reason of a failure or "", and the targets missed by the baseline, as in Analysis."""
     settings = state.settings
-    subsets = list(dict.fromkeys(trial.flags for trial in state.trials.values()))
+    subsets = list(dict.fromkeys(trial.flags for trial in state.current))
     verdicts, failure, short = {}, "", {}
     for metric in settings.metrics:
         table = verdicts[metric] = {}

@@ -11,7 +11,7 @@ import socket
 import time
 from typing import NamedTuple, Optional
 
-from bisect_cli import curves, parity, store, trainer
+from bisect_cli import curves, keys, parity, store, trainer
 from bisect_cli.analysis import analyse, check_metrics
 from bisect_cli.campaign import (
     ATTEMPTS,
@@ -20,6 +20,7 @@ from bisect_cli.campaign import (
     DIVERGED,
     FINISHED,
     STOPPED_EARLY,
+    TURNED_OFF,
     WAITING,
     apply,
     metric_key,
@@ -49,6 +50,7 @@ class Controller:
     folder: the campaign's. log: an eventlog.Writer. state: the State that the log folds to. launcher: a Launcher.
     listen(event, controller): called for every event logged, for `comparing` and `stopping`, and with None at every
     look; draws the progress. compare: whether parity comes before the first run, for at most `patience` seconds.
+    news: events to log before anything else is done, without their time.
     """
 
     def __init__(
@@ -63,11 +65,12 @@ class Controller:
         hung=HUNG,
         compare=True,
         patience=parity.SECONDS,
+        news=(),
     ):
         self.folder, self.log, self.state, self.launcher = folder, log, state, launcher
         self.max_runs = state.max_runs if max_runs is None else max_runs
         self.listen, self.grace, self.hung = listen, grace, hung
-        self.compare, self.patience = compare, patience
+        self.compare, self.patience, self.news = compare, patience, news
         self.analysis = analyse(state)
         self.handles = {}  # trial id -> Handle of its attempt under way
         self.leaving = {}  # trial id -> the _Leaving of its run
@@ -86,7 +89,9 @@ class Controller:
         self._log(
             "opened", pid=os.getpid(), host=socket.gethostname(), slots=self.launcher.slots, max_runs=self.max_runs
         )
-        for trial in self.state.trials.values():
+        for event in self.news:
+            self._log(**event)
+        for trial in self.state.current:
             check_metrics(self.state.settings, trial)
         with self._signals():
             try:
@@ -116,10 +121,10 @@ class Controller:
     # Before the first run
 
     def _compare(self):
-        """Parity, once in a campaign's life, however it ends; only a stop leaves it to be done."""
-        if self.state.parity or self.state.trials or self._asked_to_stop():
+        """Parity, once for the same code and flags, however it ends; only a stop leaves it to be done."""
+        if self.state.parity or self._asked_to_stop():
             return
-        result = self._parity() if self.compare else parity.nothing("turned off")
+        result = self._parity() if self.compare else parity.nothing(TURNED_OFF)
         if result:
             self._log("parity", result=result)
 
@@ -166,16 +171,17 @@ class Controller:
         """What to start, most urgent first: trials that were begun before, or (flags, seed) of new ones, as (trial or
         None, flags, seed, why).
         """
-        room = float("inf") if self.max_runs is None else self.max_runs - len(self.state.trials)
+        room = float("inf") if self.max_runs is None else self.max_runs - self.state.trained
         chosen = []
         for want in self.analysis.wanted:
             trials = self.state.of(want.flags)
+            seeds = self.state.free_seeds(want.flags)
             for k in range(want.runs):
                 if k < len(trials):
                     if trials[k].state in (WAITING, CANCELLED):
                         chosen.append((trials[k], want.flags, trials[k].seed, want.why))
                 elif room > 0:
-                    chosen.append((None, want.flags, self.state.settings.seed + k, want.why))
+                    chosen.append((None, want.flags, next(seeds), want.why))
                     room -= 1
         return chosen
 
@@ -189,7 +195,7 @@ class Controller:
     def _cancel(self):
         """Lets the runs go that can no longer matter, and kills those left of all let go after the grace time."""
         for trial in self.state.running:
-            if trial.flags in self.analysis.cancel:
+            if trial.flags in self.analysis.cancel or self.state.stale(trial):
                 self._let_go(trial, CANCELLED, "it could no longer matter")
         for name, leaving in self.leaving.items():
             if name in self.handles and time.monotonic() > leaving.deadline:
@@ -201,7 +207,7 @@ class Controller:
         """
         if not self.state.settings.early_stop:
             return
-        for trial in list(self.state.trials.values()):
+        for trial in self.state.current:
             # the baseline is what the others are compared with, so it is never in question
             if trial.flags and not trial.ended and trial.state != CANCELLED and trial.id not in self.leaving:
                 stop = self._stop(trial)
@@ -306,13 +312,15 @@ class Controller:
             else:
                 told = "ended without a result" if end.code in (0, None) else trainer.exit_words(end.code)
                 self._ended(trial, CRASHED, end.code, f"{told}: {error}" if error else told)
+            if not stopping:
+                self._look_again(trial)
 
     def _ended(self, trial, outcome, code, reason, stop=None):
         """Logs the end of an attempt. A result on disk is what counts, however the process ended."""
         result = trainer.result(store.trial_folder(self.folder, trial.id) / "out")
         if result:
             outcome, reason, stop = DIVERGED if result.diverged else FINISHED, "", None
-        wall, metrics = (result.wall, result.metrics) if result else (None, {})
+        wall, metrics, key = (result.wall, result.metrics, result.key) if result else (None, {}, None)
         self._log(
             "ended",
             trial=trial.id,
@@ -323,8 +331,23 @@ class Controller:
             metrics=metrics,
             wall=wall,
             **({"early": stop} if stop else {}),
+            **({"key": key} if key else {}),
         )
         check_metrics(self.state.settings, self.state.trials[trial.id])
+
+    def _look_again(self, trial):
+        """Where a run has ended under another key than it was begun with, something changed after the last look."""
+        different = self.state.stale(self.state.trials[trial.id])
+        if not different or self.state.stale(trial):
+            return
+        key = trainer.check(self.state.settings, self.folder / "check" / "out")
+        changed = keys.differences(self.state.key, key)
+        if not changed:
+            raise UserError(
+                f"{trial.id} was trained with another {' and '.join(different)} than is found here: make the machine "
+                "that it ran on like this one, then go on."
+            )
+        self._log("keyed", key=key, changed=list(changed))
 
     def _silent_for(self, trial):
         """Seconds since a run wrote to any of its files."""
@@ -390,7 +413,7 @@ class Controller:
         with store.writing(self.folder):
             self.log.append(event)
         self.state = apply(self.state, event)
-        if kind in ("opened", "parity", "ended"):
+        if kind not in ("started", "adopted", "closed"):
             self.analysis = analyse(self.state)
         self.listen(event, self)
 

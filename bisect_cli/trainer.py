@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 from typing import NamedTuple, Optional
 
+from bisect_cli.keys import FLAGS
 from maskrcnn import config as known
 from maskrcnn.errors import UserError
 
@@ -47,11 +48,12 @@ class Curve(NamedTuple):
 
 
 class Result(NamedTuple):
-    """What a run ended with. diverged runs have no metrics."""
+    """What a run ended with. diverged runs have no metrics. key: what it was computed with, as bisect_cli.keys."""
 
     diverged: bool
     metrics: dict
     wall: Optional[float]
+    key: Optional[dict] = None
 
 
 def argv(settings, flags, seed, out):
@@ -91,8 +93,8 @@ def eval_every(settings):
 
 
 def check(settings, out):
-    """Has the trainer look at its arguments and data, training nothing. Raises UserError with what it says if it
-    refuses.
+    """Has the trainer look at its arguments and data, training nothing. Returns the key that a run would have now
+    (bisect_cli.keys), None if it tells none. Raises UserError with what it says if it refuses.
     """
     command = [*argv(settings, settings.flags, settings.seed, out), "--check"]
     try:
@@ -118,6 +120,24 @@ def check(settings, out):
             f"the trainer's --check failed with exit code {told.returncode}: {last_line(told.stderr)} "
             f"(try `{shown(command)}`)"
         )
+    return _key_in(told.stdout.splitlines())
+
+
+def _key_in(lines):
+    """The key in the last of these lines that is a JSON object with one."""
+    for line in reversed(lines):
+        with contextlib.suppress(ValueError, KeyError, TypeError):
+            return _key(json.loads(line)["key"])
+    return None
+
+
+def _key(told):
+    """A trainer's key as bisect_cli.keys has them, None if it is none."""
+    if not isinstance(told, dict):
+        return None
+    flags = told.get(FLAGS) or {}
+    parts = {str(part): str(text) for part, text in told.items() if part != FLAGS}
+    return {**parts, FLAGS: {str(flag): str(text) for flag, text in flags.items()} if isinstance(flags, dict) else {}}
 
 
 def exit_words(code):
@@ -182,6 +202,7 @@ def result(out):
         wall = None if told.get("wall") is None else float(told["wall"])
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
+    key = _key(told.get("key"))
     if status == "diverged" or not all(map(math.isfinite, metrics.values())):
-        return Result(True, {}, wall)
-    return Result(False, metrics, wall) if status == "finished" and metrics else None
+        return Result(True, {}, wall, key)
+    return Result(False, metrics, wall, key) if status == "finished" and metrics else None

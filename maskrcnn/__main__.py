@@ -18,6 +18,7 @@ from maskrcnn.data import coco
 from maskrcnn.draw import draw, write_png
 from maskrcnn.errors import UserError
 from maskrcnn.faults import FAULTS, parse_plant
+from maskrcnn.key import key
 from maskrcnn.runfolder import RunFolder, write_json
 from maskrcnn.settings import check, check_function, check_python, check_tensorflow, data_folder, parse
 from maskrcnn.signals import StopSignals
@@ -94,6 +95,7 @@ def train(flags, seed, preset, out, data, weights, batch, ranks, hosts, plant, c
     check(settings, out)
     folder.check_settings(settings)
     if only_check:
+        click.echo(json.dumps({"key": key(settings)}))
         return 0
     if folder.result() is not None:
         click.echo(f"{folder.path} has finished already: its result.json is there.", err=True)

@@ -9,6 +9,9 @@ First argument: a JSON file with
   curves    evaluations are written as `--set eval_every` asks, its steps taken as those of 1000: the accuracies at the
             end, times a part that grows towards 1, and give or take this number;
   slow      {flags joined by commas: seconds of such a run, instead};
+  key       what it says that runs depend on; {"flags": {flag: text}} among it where that flag is on; none without this;
+  elsewhere what the key of a run has instead, as on a machine that is unlike;
+  sizes     reports bbox/AP_small and segm/AP_small, too, which `breaks` may name;
   parity    {flag: what differs from a piece that agrees}, or {"sleep": seconds}, {"crash": words} for the command
             `parity`, which there is none of without this.
 It keeps its step in `state.json`, so that a run goes on where it was, and notes each start beside the table in
@@ -55,6 +58,8 @@ def main():
     if given.data and not (Path(given.data) / "annotations").is_dir():
         sys.exit(refuse(f"{given.data} is not a COCO folder: it has no annotations/."))
     if given.check:
+        if "key" in table:
+            print(json.dumps({"key": table["key"]}))
         return
     if has(flags, table.get("refuses", [])):
         sys.exit(refuse("--plant mod:fn: no module named 'mod'; mend the name."))
@@ -98,6 +103,9 @@ def main():
         "metrics": {} if diverged else accuracies(table, flags, given.seed),
         "wall": STEPS * seconds,
     }
+    if "key" in table:
+        on = {flag: text for flag, text in table["key"].get("flags", {}).items() if flag in flags}
+        result["key"] = {**table["key"], "flags": on, **table.get("elsewhere", {})}
     (out / "result.tmp").write_text(json.dumps(result))
     os.replace(out / "result.tmp", out / "result.json")
 
@@ -134,9 +142,11 @@ def parity(table_path, table, words):
 def accuracies(table, flags, seed):
     noise = random.Random(f"{','.join(flags)} {seed}")
     metrics = {}
-    for metric in ("bbox", "segm"):
+    for metric in ("bbox", "segm", *(("bbox/AP_small", "segm/AP_small") if table.get("sizes") else ())):
         drop = table.get("drop", 0.2) if has(flags, table.get("breaks", {}).get(metric, [])) else 0.0
-        metrics[f"{metric}/AP"] = table.get("base", 0.7) - drop + noise.uniform(-0.01, 0.01)
+        metrics[metric if "/" in metric else f"{metric}/AP"] = (
+            table.get("base", 0.7) - drop + noise.uniform(-0.01, 0.01)
+        )
     return metrics
 
 

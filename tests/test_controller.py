@@ -296,10 +296,11 @@ def test_nothing_runs_that_the_log_does_not_know(bench, monkeypatch):
 
 @pytest.mark.parametrize("orphans", ["alive", "dead"])
 def test_sigkill_of_the_controller_then_resume(bench, orphans):
-    bench.set(breaks=FAULT, seconds=1.2)
+    bench.set(breaks=FAULT, seconds=4)  # those under way are to outlive the start of another controller
     controller = bench.spawn("start", "--flags", "L2B5", "--name", "c", "--slots", "2", "--search", "halving")
     wait_for(lambda: len(bench.starts()) >= 4)
     kill(controller)
+    bench.set(breaks=FAULT)
     state, _ = store.load(bench.runs / "c")
     assert len(state.running) == 2
     told = bench.status()

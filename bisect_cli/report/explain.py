@@ -17,6 +17,11 @@ def of_trial(state, analysis, trial):
     yield f"{trial.id}: {label}, seed {trial.seed}, {trial.state}"
     if trial.why:
         yield f"  it was run because: {trial.why}"
+    if trial.source:
+        yield f"  it was taken over from {trial.source}"
+    stale = state.stale(trial)
+    if stale:
+        yield f"  it is stale, as {' and '.join(stale)} differs from now; the verdicts below are not on it"
     for metric, table in analysis.verdicts.items():
         yield ""
         if () not in table:
@@ -44,6 +49,7 @@ def of_campaign(state, analysis):
         yield from _result(state, plan, table)
         if plan.note:
             yield f"  note: {plan.note}"
+        yield from _hearsay(state, analysis.hearsay[metric])
         if plan.beliefs:
             yield "  explanations, and how likely each is given all verdicts:"
             for belief in plan.beliefs[:SHOWN]:
@@ -103,8 +109,7 @@ def _again(state, analysis, metric, flags, value):
     tried = [subset for subset in analysis.verdicts[metric] if subset]
     told = {subset: outcomes(state, subset, metric) for subset in tried}
     values = {subset: own for subset, (own, _) in told.items()}
-    seed = settings.seed + len(state.of(flags))
-    values[flags] = {**values[flags], seed: value}
+    values[flags] = {**values[flags], next(state.free_seeds(flags)): value}
     crashed = {subset: crashes for subset, (_, crashes) in told.items()}
     reference, _ = outcomes(state, (), metric)
     early = {subset: odds for subset in tried for odds in [told_early(state, subset, metric)] if odds}
@@ -149,6 +154,15 @@ def _against(state, plan, table):
 
 def _holds(culprits, subset):
     return any(set(one) <= set(subset) for one in culprits)
+
+
+def _hearsay(state, told):
+    """What is known from stale runs, other campaigns and journals."""
+    if told:
+        heard = "is heard, too, as weak evidence" if state.settings.search == "bayes" else "is not heard"
+        yield f"  of stale runs, other campaigns and journals this {heard}:"
+        for subset, log_odds in told.items():
+            yield f"    {sets.label(subset, state.settings.flags)}: {_times(log_odds)}"
 
 
 def _belief(belief):

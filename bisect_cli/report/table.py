@@ -39,7 +39,8 @@ def render(summary):
 
 
 def _title(summary):
-    ended = sum(trial["state"] in ("finished", "diverged", "crashed", STOPPED_EARLY) for trial in summary["trials"])
+    own = [trial for trial in summary["trials"] if not trial["source"]]
+    ended = sum(trial["state"] in ("finished", "diverged", "crashed", STOPPED_EARLY) for trial in own)
     limit = f" of at most {summary['max_runs']}" if summary["max_runs"] else ""
     planted = summary["settings"]["plants"]
     return Text.assemble(
@@ -60,9 +61,10 @@ def _subsets(summary):
     table.add_column("runs", no_wrap=True)
     table.add_column("seed", no_wrap=True)
     table.add_column("slot, step, time left", no_wrap=True)
+    short = len(summary["metrics"]) > 2  # for all to fit on 120 columns
     for metric in summary["metrics"]:
         table.add_column(f"{metric} AP" if "/" not in metric else metric, justify="right", no_wrap=True)
-        table.add_column("verdict", no_wrap=True)
+        table.add_column("" if short else "verdict", no_wrap=True)
     trials = {trial["id"]: trial for trial in summary["trials"]}
     for row in summary["subsets"]:
         own = [trials[name] for name in row["trials"]]
@@ -72,7 +74,7 @@ def _subsets(summary):
         cells.append(Text("\n").join(_progress(trial) for trial in own))
         for metric in summary["metrics"]:
             cells.append(_lines(_value(summary, trial, metric) for trial in own))
-            cells.append(_verdict(row["evidence"].get(metric)))
+            cells.append(_verdict(row["evidence"].get(metric), short))
         table.add_row(*cells)
     return table
 
@@ -129,6 +131,8 @@ def _lines(texts):
 
 def _progress(trial):
     state = trial["state"]
+    if trial["stale"]:
+        return Text(f"stale ({', '.join(part.split()[-1] for part in trial['stale'])})", style="dim")
     if state == "running":
         steps = f" {trial['step']}/{trial['steps']}" if trial["steps"] else " starting"
         left = f" {_clock(trial['seconds_left'])} left" if trial["seconds_left"] is not None else ""
@@ -139,6 +143,8 @@ def _progress(trial):
         else ""
     )
     tries = f" ({trial['attempts']} tries)" if state == "crashed" else ""
+    if trial["source"]:
+        return Text(f"from {trial['source']}", style="dim")
     took = f" in {_clock(trial['wall'])}" if state == "finished" and trial["wall"] else ""
     return Text(f"{state}{at}{tries}{took}", style="dim" if state == "finished" else STYLES.get(state, ""))
 
@@ -159,10 +165,11 @@ def _value(summary, trial, metric):
     value, mean = trial["metrics"].get(metric_key(metric)), summary["baseline"][metric]["mean"]
     if value is None:
         return ""
-    return number(value) if mean is None else f"{number(value)} {number(value - mean, signed=True)}"
+    return number(value) if mean is None or trial["stale"] else f"{number(value)} {number(value - mean, signed=True)}"
 
 
-def _verdict(evidence):
+def _verdict(evidence, short):
     if not evidence:
         return Text("")
-    return Text(MARKS[evidence["call"]], style=STYLES[evidence["call"]])
+    mark = MARKS[evidence["call"]]
+    return Text(mark[:1] if short else mark, style=STYLES[evidence["call"]])

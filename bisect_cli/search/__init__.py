@@ -56,6 +56,8 @@ class Question(NamedTuple):
     lead       parity's.
     suspects   {flag: weight} of the user: how many times likelier than another flag it is to be a culprit.
     trusts     flags that the user holds to be innocent: {flag, ...} or a tuple.
+    hearsay    {metric: {subset: log odds, broken to fine}}: old verdicts, weak evidence and never the truth. Of the
+               searches only bayes listens to it.
     """
 
     flags: tuple
@@ -66,6 +68,7 @@ class Question(NamedTuple):
     lead: Lead = NO_LEAD
     suspects: dict = {}  # noqa: RUF012 - never written to
     trusts: tuple = ()
+    hearsay: dict = {}  # noqa: RUF012 - never written to
 
     @property
     def order(self):

@@ -20,6 +20,7 @@ from bisect_cli.judge import BROKEN, CRASHED, FINE, MOST_RUNS, ODDS, UNDECIDED
 from bisect_cli.search import Answer, Asked, Belief, Culprit, Plan, Stake, Unresolved, Want, halving
 from bisect_cli.search.candidates import candidates, plainness
 from bisect_cli.search.crashes import crashing, posterior_of
+from bisect_cli.search.hearsay import told as having_heard
 from bisect_cli.search.hypotheses import OF_THREE, UP_TO_TWO, Family
 from bisect_cli.search.information import Outlook
 from bisect_cli.search.posterior import DIGITS, evidence, posterior, ranked
@@ -65,7 +66,8 @@ class _Bayes:
         self.crashed = tables[0] if tables else {}
         self.crashers, self.flags = crashing(question.flags, self.crashed)
         self.metrics = {
-            name: _Metric(question, self.flags, self.crashers, table) for name, table in question.verdicts.items()
+            name: _Metric(question, self.flags, self.crashers, table, question.hearsay.get(name, {}))
+            for name, table in question.verdicts.items()
         }
         self.wanted = {}
 
@@ -222,8 +224,8 @@ class _Metric:
     needed: {subset: probability} of what is to be run for confirmation.
     """
 
-    def __init__(self, question, flags, crashers, table):
-        self.question, self.flags, self.table = question, flags, table
+    def __init__(self, question, flags, crashers, table, hearsay):
+        self.question, self.flags, self.table, self.hearsay = question, flags, table, hearsay
         self.stuck = self.lost = False
         self.unresolved = tuple(Unresolved(one, "its runs crash") for one in crashers)
         self.tried = [subset for subset in table if subset and self._counts(subset)]
@@ -244,11 +246,14 @@ class _Metric:
         """The posterior given some of the verdicts, over as many hypotheses as they ask for."""
         known, every = self.evidence.only(which), {**UP_TO_TWO, **OF_THREE}
         if len(self.flags) <= ALL_TRIPLES:
-            return posterior(Family.over(self.weights, every), known)
-        told = posterior(Family.over(self.weights, UP_TO_TWO), known)
+            return posterior(self._family(every), known)
+        told = posterior(self._family(UP_TO_TWO), known)
         if told.other > WIDEN:
-            told = posterior(Family.over(self.weights, every), known)
+            told = posterior(self._family(every), known)
         return told
+
+    def _family(self, kinds):
+        return having_heard(Family.over(self.weights, kinds), self.flags, self.hearsay)
 
     def _named(self, number):
         return tuple(tuple(self.flags[i] for i in one) for one in self.posterior.family.culprits(number))

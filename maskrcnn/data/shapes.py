@@ -44,7 +44,7 @@ def ensure(root, train_images, val_images, seed):
     if seed < 0:
         raise UserError(f"data_seed={seed}: must be 0 or greater.")
     root = Path(root)
-    folder = root / f"shapes-{train_images}-{val_images}-seed{seed}-{_fingerprint()}"
+    folder = root / folder_name(train_images, val_images, seed)
     if folder.is_dir():
         return folder
     partial = None
@@ -67,6 +67,11 @@ def ensure(root, train_images, val_images, seed):
         if partial is not None:
             shutil.rmtree(partial, ignore_errors=True)
     return folder
+
+
+def folder_name(train_images, val_images, seed):
+    """The name of the folder that `ensure` makes of these; equal names hold equal bytes."""
+    return f"shapes-{train_images}-{val_images}-seed{seed}-{_fingerprint()}"
 
 
 def _fingerprint():
