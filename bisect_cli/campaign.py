@@ -243,6 +243,8 @@ def apply(state, event):
         )
     if kind == "parity":
         return dataclasses.replace(state, parity=event["result"])
+    if kind in ("keyed", "widened", "heard", "taken"):
+        state = dataclasses.replace(state, state="open", reason="")  # what it ended with may hold no longer
     if kind == "keyed":
         return dataclasses.replace(state, key=event["key"], **_parity_to_do(state, event["changed"]))
     if kind == "widened":

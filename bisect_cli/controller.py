@@ -86,11 +86,11 @@ class Controller:
         """
         with contextlib.suppress(FileNotFoundError):
             (self.folder / store.STOP).unlink()
+        for event in self.news:
+            self._log(**event)
         self._log(
             "opened", pid=os.getpid(), host=socket.gethostname(), slots=self.launcher.slots, max_runs=self.max_runs
         )
-        for event in self.news:
-            self._log(**event)
         for trial in self.state.current:
             check_metrics(self.state.settings, trial)
         with self._signals():

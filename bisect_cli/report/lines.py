@@ -84,10 +84,12 @@ def changed_words(state, changed):
 
 
 def heard_words(state, event):
-    """How much hearsay a source has."""
+    """How much hearsay a source has, or None where nobody needs to know."""
     settings = state.settings
     told = [row for row in event["rows"] if hearsay.concerns(settings, tuple(row[0]), row[1])]
-    verdicts = "1 verdict" if len(told) == 1 else f"{len(told)} verdicts"
+    if settings.search != "bayes" or not told and event["source"].startswith("campaign"):
+        return None
+    verdicts = {0: "no verdict", 1: "1 verdict"}.get(len(told), f"{len(told)} verdicts")
     rest = len(event["rows"]) - len(told)
     left_out = f"; {rest} left out, of the baseline, other flags or other metrics" if rest else ""
     return f"{event['source']}: {verdicts} heard, weak evidence (at most {WEAK}:1 a set){left_out}"
