@@ -84,7 +84,7 @@ def _verdict(state, analysis, metric, flags, verdict):
             yield (
                 f"  {trial.id} was stopped early, at step {trial.early['step']} of {trial.early['steps']}, with "
                 f"{metric} {number(there['value'])} where the baseline has {number(there['baseline'])}: "
-                f"{_times(there['log_odds'])}, all that a run so far may say (docs/early-stopping.md)."
+                f"{_times(there['log_odds']) if there['log_odds'] else 'no evidence'} (docs/early-stopping.md)."
             )
     yield f"  That is {_times(verdict.log_odds)}, so it is {verdict.call} (a verdict needs {judge.ODDS} times)."
     mean = analysis.verdicts[metric][()].mean

@@ -159,7 +159,7 @@ def _trial_words(summary, row, trial):
     words = [trial["state"]]
     if trial["state"] == "running":
         words.append(f"slot {trial['slot']}")
-    if trial["steps"]:
+    if trial["steps"] and not trial["stopped_early"]:  # its reason says where
         words.append(f"step {trial['step']} of {trial['steps']}")
     if trial["seconds_left"] is not None:
         words.append(f"{trial['seconds_left']:.0f} s left")
