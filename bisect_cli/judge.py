@@ -61,7 +61,7 @@ MOST_RUNS = 4  # of one set; undecided after that stays undecided
 SIGMAS = np.geomspace(0.2, 8, 16)  # in the noise of the Scale
 MEANS = np.linspace(-3.5, 3.5, 15)  # in standard errors of the first seed's level, given the baseline
 LEFT = 10  # worlds further below the likeliest, in logarithms of their posterior weight, are left out
-DROPS = (np.arange(28) + 0.5) / 28  # between the smallest and the largest, in logarithms
+DROPS = ((np.arange(28) + 0.5) / 28) ** 2
 
 FINE, BROKEN, UNDECIDED, CRASHED, BASELINE = "fine", "broken", "undecided", "crashed", "baseline"
 

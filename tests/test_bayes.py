@@ -16,7 +16,7 @@ from bisect_cli.flags import ALL
 from bisect_cli.judge import BASELINE, BROKEN, CRASHED, FINE, Verdict
 from bisect_cli.search import Lead, Question, bayes, clear_runs, crashes, find
 from bisect_cli.search.hypotheses import OF_THREE, ONE, UP_TO_TWO, Family
-from bisect_cli.search.information import ERROR, Outlook
+from bisect_cli.search.information import Outlook, chances
 from bisect_cli.search.posterior import ELSE, WRONG, evidence, posterior
 
 EVERY = {**UP_TO_TWO, **OF_THREE}
@@ -98,39 +98,64 @@ def test_the_posterior_is_that_of_brute_force():
     assert told.family.takes_part(told.probability)[1] == pytest.approx(part, rel=1e-4)
 
 
-def test_information_is_the_mutual_information_of_two_runs():
-    """Of a second run, given that a first one is out, against a sum over all hypotheses and outcomes."""
-    family = Family.over(np.ones(3), UP_TO_TWO)
-    told = posterior(family, evidence("ABC", {("A", "B"): Verdict(BROKEN, 1, 1.5)}, [("A", "B")]))
-    first, second = np.array([1, 1, 0], bool), np.array([0, 1, 1], bool)
-    outlook = Outlook(told)
-    outlook.add(first)
-    joint = {}
-    says = family.broken(np.stack([first, second]))
-    for h, p in [*enumerate(told.probability), (None, told.other)]:
-        for y1 in (0, 1):
-            for y2 in (0, 1):
-                chance = p
-                for says_broken, y in (
-                    ((says[:, h] if h is not None else (None, None))[0], y1),
-                    (
-                        (says[:, h] if h is not None else (None, None))[1],
-                        y2,
-                    ),
-                ):
-                    chance *= 0.5 if says_broken is None else 1 - ERROR if says_broken == y else ERROR
-                joint[h, y1, y2] = chance
+def judged(values):
+    """The Evidence of runs {subset: values} of the flags A, B and C beside a baseline, judged for real."""
+    table = judge.judge_all([0.40, 0.41, 0.385], values)
+    return evidence("ABC", table, list(values))
 
-    def entropy(*kept):
-        sums = {}
-        for key, p in joint.items():
-            group = tuple(key[i] for i in kept)
-            sums[group] = sums.get(group, 0) + p
-        return -sum(p * math.log2(p) for p in sums.values() if p)
 
-    # I(Y2; H | Y1) = H(Y1, Y2) - H(Y1) - H(H, Y1, Y2) + H(H, Y1)
-    wanted = entropy(1, 2) - entropy(1) - entropy(0, 1, 2) + entropy(0, 1)
-    assert outlook.information(second[None])[0] == pytest.approx(wanted, abs=1e-4)
+def entropy(joint, kept):
+    sums = {}
+    for key, p in joint.items():
+        group = tuple(key[i] for i in kept)
+        sums[group] = sums.get(group, 0) + p
+    return -sum(p * math.log2(p) for p in sums.values() if p)
+
+
+@pytest.mark.parametrize("next_run", [("B", "C"), ("A", "B"), ()])
+def test_information_is_the_mutual_information_of_hypothesis_and_outcome(next_run):
+    """Of a run of a subset that is new, of one that ran before, and of the baseline: over all hypotheses, worlds and
+    bins, one by one.
+    """
+    values = {("A", "B", "C"): [0.34], ("A", "B"): [0.375]}
+    told = posterior(Family.over(np.ones(3), UP_TO_TWO), judged(values))
+    sample, joint = told.sample, {}
+    fine, broken = chances(sample.worlds)
+    subset = np.array([[flag in next_run for flag in "ABC"]])
+    says = [*told.family.broken(subset)[0].astype(float), 0.5]
+    for h, weights in enumerate([*sample.weights, sample.other]):
+        probability = np.append(told.probability, told.other)[h]
+        for k, p in enumerate(probability * weights / weights.sum()):
+            margin = sample.margins[list(values).index(next_run), k] if next_run in values else 0.0
+            odds = [math.exp(margin) * WRONG / (1 - WRONG), math.exp(margin) * (1 - WRONG) / WRONG]
+            behaves = [each / (1 + each) for each in odds] if next_run else [0.0, 0.0]
+            share = says[h] * behaves[1] + (1 - says[h]) * behaves[0]
+            for y in range(fine.shape[1]):
+                joint[h, k, y] = p * (share * broken[k, y] + (1 - share) * fine[k, y])
+    wanted = entropy(joint, [0]) + entropy(joint, [2]) - entropy(joint, [0, 2])
+    assert sum(joint.values()) == pytest.approx(1, abs=1e-5)
+    assert wanted > 0.001
+    assert Outlook(told).information(subset)[0] == pytest.approx(wanted, abs=1e-4)
+
+
+def test_information_counts_what_runs_in_flight_will_tell():
+    """Of a second run, given that a first one is out, each above or below the cut."""
+    told = posterior(Family.over(np.ones(3), UP_TO_TWO), judged({("A", "B", "C"): [0.34]}))
+    first, second = np.array([[1, 1, 0]], bool), np.array([[0, 1, 1]], bool)
+    outlook, joint = Outlook(told), {}
+    if_fine, if_broken = (each[:, : outlook.cut].sum(axis=1) for each in outlook.first)
+    outlook.add(first[0])
+    for h, p in enumerate([*told.probability, told.other]):
+        low = []
+        for subset in (first, second):
+            says = 0.5 if h == len(told.probability) else float(told.family.broken(subset)[0, h])
+            low.append(says * if_broken[h] + (1 - says) * if_fine[h])
+        for one in (0, 1):
+            for two in (0, 1):
+                joint[h, one, two] = p * (low[0] if one else 1 - low[0]) * (low[1] if two else 1 - low[1])
+    # I(H; second | first) = H(first, second) - H(first) - H(H, first, second) + H(H, first)
+    wanted = entropy(joint, [1, 2]) - entropy(joint, [1]) - entropy(joint, [0, 1, 2]) + entropy(joint, [0, 1])
+    assert outlook.information(second)[0] == pytest.approx(wanted, abs=1e-4)
 
 
 def transcript(table):
@@ -235,15 +260,16 @@ def test_leads_and_the_users_word_save_runs():
 
 def test_a_false_verdict_is_found_out():
     """One subset's first run misleads: the culprit is named all the same, as other subsets contradict it."""
+    misled = []
 
     def lies(subset, runs, culprits):
         told = clear(subset, runs, culprits)
-        if subset and runs == 1 and "MASK_LOSS" in subset and "RPN_LOSS" not in subset and len(subset) > 1:
-            return Verdict(FINE, 1, -4.0)
-        return told
+        if "MASK_LOSS" in subset and len(subset) < len(ALL) and not misled:
+            misled.append(subset)
+        return Verdict(FINE, 1, -4.0) if [subset] == misled and runs == 1 else told
 
     plan, _, _ = campaign(ALL, (("MASK_LOSS",),), verdict=lies)
-    assert named(plan) in ([("MASK_LOSS",)], [])  # never another name
+    assert misled and named(plan) == [("MASK_LOSS",)]
 
 
 def test_no_explanation_is_no_name():

@@ -33,10 +33,11 @@ ALL_TRIPLES = 16  # flags up to which triples are always among the hypotheses; b
 WIDEN = 0.1  # of something else, for triples of more flags
 MANY = 60  # runs, twice what any family takes at 7 % of error, after which nothing is expected of hypotheses either
 MISFIT = 0.5  # of something else, for giving up on hypotheses
-CONFIRMS = 0.8  # of the hypotheses that a run would bear out, for it to be called a confirmation
-SAVED = 0.7  # bits that a run tells on average: what is saved by one that a confirmation needs later anyway
+CONFIRMS = 0.5  # of the hypotheses that a run would bear out, for it to be called a confirmation
+SAVED = 0.2  # bits that a run tells on average: what is saved by one that a confirmation needs later anyway
 LEAST = 0.02  # bits below which a run in flight is cancelled, and needs for a confirmation count for nothing
 LAST = 0.003  # ... and below which no further run is made
+MOST_BASELINE = 12  # runs of the baseline that a search asks for
 SPARE = 0.1  # ... and below which a free slot stays free
 ALIKE = 0.98  # share of the most information at which a subset that people recognise is taken instead
 SUSPECT = 6.0  # prior odds of a flag that parity found to differ: false alarms are about as common as true ones
@@ -113,7 +114,8 @@ class _Bayes:
             for _ in range(max(0, number) if subset else 0):
                 worth.expect(subset)
         while free > 0:
-            chosen = worth.best(self._may_run, SPARE if self.wanted else LAST)
+            spent = [subset for subset in {**self.begun, **self.wanted} if not self._may_run(subset)]
+            chosen = worth.best(spent, SPARE if self.wanted else LAST)
             if chosen is None:
                 break
             subset, why = chosen
@@ -138,7 +140,7 @@ class _Bayes:
         """Whether another run of a subset can be asked for."""
         runs = self.begun.get(subset, 0) + max(0, self._more(subset))
         crashed = subset in self.crashed and self.crashed[subset].call == CRASHED
-        return bool(subset) and runs < (2 if crashed else MOST_RUNS)
+        return runs < (2 if crashed else MOST_RUNS if subset else MOST_BASELINE)
 
     def _want(self, flags, runs, why):
         if flags not in self.wanted or self.wanted[flags].runs < runs:
@@ -155,22 +157,26 @@ class _Worth:
         crash = posterior_of(flags, crashed)
         self.crash = crash and crash.likeliest()
         self.outlooks = [Outlook(one.likeliest()) for one in (*told, *([crash] if crash else []))]
-        self.needed = {}
+        self.needed, self.bearing, rows = {}, {}, []
         for metric in metrics:
-            for subset, share in metric.needed.items():
-                self.needed[subset] = self.needed.get(subset, 0) + share * SAVED
+            for subset, share in metric.bearing.items():
+                rows.append(self._row(subset))
+                key = rows[-1].tobytes()
+                self.bearing[key] = max(share, self.bearing.get(key, 0))
+                if subset not in metric.table:
+                    self.needed[key] = self.needed.get(key, 0) + share
         odds = np.max([one.family.takes_part(one.probability) for one in told], axis=0)
-        self.candidates = candidates(flags, odds, [self._row(subset) for subset in self.needed if subset])
-        self.seed = sum(verdict.runs for verdict in crashed.values())
+        self.candidates = candidates(flags, odds, rows)
 
     def _row(self, subset):
         return np.array([flag in subset for flag in self.flags], bool)
 
     def expect(self, subset):
         """One more run in flight."""
+        row = self._row(subset)
         for outlook in self.outlooks:
-            outlook.add(self._row(subset))
-        self.needed.pop(subset, None)
+            outlook.add(row)
+        self.needed.pop(row.tobytes(), None)
 
     def of(self, subset):
         return float(self._scores(self._row(subset)[None])[0][0])
@@ -180,23 +186,21 @@ class _Worth:
         bits = sum(outlook.information(rows) for outlook in self.outlooks)
         if self.crash:
             bits = bits * (1 - 0.95 * self.crash.probability @ self.crash.family.broken(rows).T)
-        extra = np.array([self.needed.get(self._subset(row), 0.0) for row in rows])
+        extra = SAVED * np.array([self.needed.get(row.tobytes(), 0.0) for row in rows])
         return np.round(bits + extra * (bits > LEAST), DIGITS), bits
 
-    def _subset(self, row):
-        return tuple(flag for flag, on in zip(self.flags, row) if on)
-
-    def best(self, may_run, least):
-        """The subset most worth a run, and why; None if none is worth `least` bits."""
-        rows = np.array([row for row in self.candidates if may_run(self._subset(row))])
+    def best(self, spent, least):
+        """The subset most worth a run, and why; None if none but those `spent` is worth `least` bits."""
+        known = {self._row(subset).tobytes() for subset in spent}
+        rows = np.array([row for row in self.candidates if row.tobytes() not in known])
         if not len(rows):
             return None
         scores, bits = self._scores(rows)
         for _ in range(3):  # local improvement: one flag on or off
             top = rows[ranked(scores)[:2]]
             flips = (top[:, None] ^ np.eye(len(self.flags), dtype=bool)[None]).reshape(-1, len(self.flags))
-            known = {row.tobytes() for row in rows}
-            new = np.array([f for f in flips if f.tobytes() not in known and may_run(self._subset(f))])
+            known.update(row.tobytes() for row in rows)
+            new = np.array([row for row in flips if row.tobytes() not in known])
             if not len(new):
                 break
             new_scores, new_bits = self._scores(new)
@@ -208,8 +212,8 @@ class _Worth:
         chosen = min(alike, key=lambda i: (plainness(self.flags, rows[i]), -scores[i]))
         if bits[chosen] < least:
             return None
-        subset = self._subset(rows[chosen])
-        confirms = self.needed.get(subset, 0.0) >= CONFIRMS * SAVED
+        confirms = self.bearing.get(rows[chosen].tobytes(), 0.0) >= CONFIRMS
+        subset = tuple(flag for flag, on in zip(self.flags, rows[chosen]) if on)
         return subset, f"{'confirm the likeliest' if confirms else 'tells most'}: {bits[chosen]:.2f} bits"
 
 
@@ -217,7 +221,7 @@ class _Metric:
     """What is known about one metric.
 
     open: its search is not over. weighs: its next runs are chosen by information. needs: runs it must have, as Wants.
-    needed: {subset: probability} of what is to be run for confirmation.
+    bearing: {subset: probability} of what the result will rest on.
     """
 
     def __init__(self, question, flags, crashers, table, hearsay):
@@ -230,7 +234,7 @@ class _Metric:
         self.posterior = self._posterior(slice(None))
         self.culprits = self._named(self.posterior.best)
         self.sure = float(self.posterior.probability[self.posterior.best])
-        self.needs, self.needed, self.fallback = (), {}, None
+        self.needs, self.bearing, self.fallback = (), {}, None
         self.open, self.weighs = True, True
         if table:
             self._look()
@@ -268,8 +272,7 @@ class _Metric:
         for number in ranked(self.posterior.probability)[:8]:
             share = float(self.posterior.probability[number])
             for subset, _, _ in self._confirming(self._named(number)):
-                if subset not in self.table:
-                    self.needed[subset] = self.needed.get(subset, 0) + share
+                self.bearing[subset] = self.bearing.get(subset, 0) + share
         if self.sure >= STOP:
             missing = tuple(self._unconfirmed())
             self.open = bool(missing)

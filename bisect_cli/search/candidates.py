@@ -14,7 +14,7 @@ def candidates(flags, odds, more=()):
     likeliest culprits so far and all but those, random ones; and `more`. odds: [n], of each flag to take part.
     """
     n = len(flags)
-    found = [*named(flags), *np.eye(n, dtype=bool), *more, np.ones(n, bool)]
+    found = [*named(flags), *np.eye(n, dtype=bool), *more, np.ones(n, bool)]  # and, as its complement, the baseline
     order = ranked(odds)
     for size in range(1, n):
         prefix = np.zeros(n, bool)
@@ -31,7 +31,7 @@ def candidates(flags, odds, more=()):
         row = rng.random(n) < CHANCES[number % len(CHANCES)]
         found.append(row & live)
     found += [~row for row in found]
-    return list({row.tobytes(): row for row in found if row.any()}.values())
+    return list({row.tobytes(): row for row in found}.values())
 
 
 def named(flags):

@@ -26,7 +26,7 @@ def posterior_of(flags, table):
     subsets = np.array([[flag in subset for flag in flags] for subset in tried], bool)
     family = Family.over(np.ones(len(flags)), PRIORS)
     odds = np.where(crashed, 1.0, -1.0) * math.log(ODDS)
-    return posterior(family, Evidence(subsets, np.zeros_like(odds), odds, np.zeros(1)))
+    return posterior(family, Evidence(subsets, np.zeros_like(odds), odds))
 
 
 def crashing(flags, table):

@@ -15,11 +15,16 @@ from typing import NamedTuple
 
 import numpy as np
 
-from bisect_cli.judge import log_sum
+from bisect_cli.judge import Worlds
 from bisect_cli.search.hypotheses import Family
 
 WRONG = 0.003  # one shared freak in some 300 subsets: more than a whole campaign asks about
 ELSE = 0.004
+MOST_WORLDS = 1000  # of the judge's, which are most before the first runs; beyond, some stand for all
+WORLDS = 40  # that stand for all in plans
+# What verdicts that carry no more than their odds come from: a run held against the middle of the gap errs in 5 %.
+UNKNOWN = Worlds(*np.array([[0.0], [0.5], [0.02], [0.066], [1.0]]))
+FLOOR = -80  # logarithm of what counts as nothing; much smaller numbers are slow in single precision
 DIGITS = 4  # of probabilities and bits that count in comparisons; single precision is good for five
 
 
@@ -32,12 +37,26 @@ def ranked(numbers):
     return np.argsort(-np.round(numbers, DIGITS), kind="stable")
 
 
+class Sample(NamedTuple):
+    """A Posterior over hypotheses and worlds together, in K of these. weights: [H, K], of each, and other: [K], of
+    something else, which all sum to 1. worlds: what they are. subsets, margins: bool [m, n] and [m, K], how much
+    likelier the runs of each subset so far are if it is broken, in logarithms.
+    """
+
+    weights: np.ndarray
+    other: np.ndarray
+    worlds: Worlds
+    subsets: np.ndarray
+    margins: np.ndarray
+
+
 class Posterior(NamedTuple):
     """family: the hypotheses. probability: [H], of each; with `other`, that of something else, they sum to 1."""
 
     family: Family
     probability: np.ndarray
     other: float
+    sample: Sample
 
     @property
     def best(self):
@@ -51,22 +70,23 @@ class Posterior(NamedTuple):
             mask[np.argsort(-self.probability, kind="stable")[most:]] = False
         kept = self.probability[mask]
         share = (1 - self.other) / kept.sum()
-        return Posterior(self.family.kept(mask), kept * share, self.other)
+        sample = self.sample._replace(weights=self.sample.weights[mask] * share)
+        return Posterior(self.family.kept(mask), kept * share, self.other, sample)
 
 
 class Evidence(NamedTuple):
     """What the runs of m subsets say. subsets: bool [m, n]; fine, broken: log likelihoods of their runs, [m, K], in
-    each of K worlds; worlds: [K], the log weights of these, in any unit.
+    each of K worlds.
     """
 
     subsets: np.ndarray
     fine: np.ndarray
     broken: np.ndarray
-    worlds: np.ndarray
+    worlds: Worlds = UNKNOWN
 
     def only(self, which):
         """That of some of the subsets."""
-        return Evidence(self.subsets[which], self.fine[which], self.broken[which], self.worlds)
+        return self._replace(subsets=self.subsets[which], fine=self.fine[which], broken=self.broken[which])
 
 
 def evidence(flags, table, tried):
@@ -75,26 +95,44 @@ def evidence(flags, table, tried):
     worlds = table[()].worlds if () in table else None
     if worlds is None:  # verdicts that carry no more than their odds
         odds = np.array([table[subset].log_odds for subset in tried]).reshape(-1, 1)
-        return Evidence(subsets, np.zeros_like(odds), odds, np.zeros(1))
+        return Evidence(subsets, np.zeros_like(odds), odds)
     both = np.array([table[subset].log_likelihoods for subset in tried]).reshape(len(tried), 2, len(worlds.mean))
-    return Evidence(subsets, both[:, 0], both[:, 1], worlds.log_weight)
+    if len(worlds.mean) > MOST_WORLDS:
+        logs = worlds.log_weight + np.logaddexp(both[:, 0], both[:, 1]).sum(axis=0)
+        weight = np.exp(logs - logs.max())
+        some = _sampled(weight, MOST_WORLDS)
+        worlds, both = Worlds(*(each[some] for each in worlds)), both[..., some]
+        worlds = worlds._replace(log_weight=worlds.log_weight - np.log(weight[some]))
+    return Evidence(subsets, both[:, 0], both[:, 1], worlds)
 
 
 def posterior(family, told):
     """The Posterior given Evidence."""
-    if not len(told.subsets):
-        return Posterior(family, np.exp(family.log_prior) * (1 - ELSE), ELSE)
     right, wrong = np.log1p(-WRONG), np.log(WRONG)
     if_broken = np.logaddexp(right + told.broken, wrong + told.fine)
     if_fine = np.logaddexp(right + told.fine, wrong + told.broken)
     either = np.logaddexp(if_broken, if_fine) - np.log(2)
-    base = told.worlds + if_fine.sum(axis=0)
+    whole = told.subsets.all(axis=1)[:, None]
+    other = np.log(ELSE) + told.worlds.log_weight + np.where(whole, if_broken, either).sum(axis=0)
+    base = np.log1p(-ELSE) + told.worlds.log_weight + if_fine.sum(axis=0)
     margins = (if_broken - if_fine).astype(np.float32)
     says = family.broken(told.subsets).astype(np.float32)
-    logs = family.log_prior + np.log1p(-ELSE) + log_sum((base[:, None] + margins.T @ says), axis=0)
-    whole = told.subsets.all(axis=1)[:, None]
-    other = np.log(ELSE) + log_sum(told.worlds + np.where(whole, if_broken, either).sum(axis=0), axis=0)
-    top = max(logs.max(), other)
-    weights, rest = np.exp(logs - top), np.exp(other - top)
-    total = weights.sum() + rest
-    return Posterior(family, weights / total, float(rest / total))
+    weights = margins.T @ says  # [K, H]; in place from here on, it may be large
+    weights += base[:, None].astype(np.float32)
+    weights += family.log_prior.astype(np.float32)
+    top = max(weights.max(), other.max())
+    weights -= np.float32(top)
+    np.exp(np.maximum(weights, FLOOR, out=weights), out=weights)
+    other = np.exp(other - top)
+    by_world = weights.sum(axis=1) + other
+    total = by_world.sum()
+    some = _sampled(by_world, min(WORLDS, len(by_world)))
+    share = 1 / by_world[some] / len(some)
+    worlds = Worlds(*(each[some] for each in told.worlds))
+    sample = Sample((weights[some] * share[:, None]).T, other[some] * share, worlds, told.subsets, margins[:, some])
+    return Posterior(family, weights.sum(axis=0, dtype=float) / total, float(other.sum() / total), sample)
+
+
+def _sampled(weights, number):
+    """Indices that stand for all, in their order: as often as their weights say, at equal steps, so always the same."""
+    return np.searchsorted(np.cumsum(weights), (np.arange(number) + 0.5) / number * weights.sum())
