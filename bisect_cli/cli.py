@@ -590,7 +590,9 @@ def _dry_run(state, slots, max_runs, runs_dir, parity, news):
     analysis = analyse(state)
     scale = analysis.scale
     smallest = judge.smallest_drop([], scale)
-    drowned = f" (smaller ones, as {number(scale.smallest_drop)}, would drown)" * (smallest > scale.smallest_drop)
+    drowned = f" (smaller ones, as {number(scale.smallest_drop)}, would drown)" * (
+        smallest > (settings.smallest_drop or smallest)
+    )
     click.echo(
         f"Seeds are taken to differ by {number(scale.noise)} of AP until the baseline tells, and drops of "
         f"{number(smallest)} and more are looked for{drowned}."

@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 from typing import NamedTuple, Optional
 
+from bisect_cli.campaign import metric_key
 from bisect_cli.keys import FLAGS
 from maskrcnn import config as known
 from maskrcnn.errors import UserError
@@ -94,7 +95,8 @@ def eval_every(settings):
 
 def check(settings, out):
     """Has the trainer look at its arguments and data, training nothing. Returns the key that a run would have now
-    (bisect_cli.keys), None if it tells none. Raises UserError with what it says if it refuses.
+    (bisect_cli.keys), None if it tells none. Raises UserError with what it says if it refuses, and if a metric of the
+    campaign is not among those that it says it will report.
     """
     command = [*argv(settings, settings.flags, settings.seed, out), "--check"]
     try:
@@ -120,15 +122,26 @@ def check(settings, out):
             f"the trainer's --check failed with exit code {told.returncode}: {last_line(told.stderr)} "
             f"(try `{shown(command)}`)"
         )
-    return _key_in(told.stdout.splitlines())
+    said = _last_object(told.stdout.splitlines())
+    reported = said.get("metrics")
+    if isinstance(reported, list):
+        for metric in settings.metrics:
+            if metric_key(metric) not in reported:
+                raise UserError(
+                    f"metric '{metric}' will not be in the results, as no object to be found is of that size: choose "
+                    f"among {', '.join(map(str, reported))}."
+                )
+    return _key(said.get("key"))
 
 
-def _key_in(lines):
-    """The key in the last of these lines that is a JSON object with one."""
+def _last_object(lines):
+    """The last of these lines that is a JSON object, else an empty one."""
     for line in reversed(lines):
-        with contextlib.suppress(ValueError, KeyError, TypeError):
-            return _key(json.loads(line)["key"])
-    return None
+        with contextlib.suppress(ValueError):
+            told = json.loads(line)
+            if isinstance(told, dict):
+                return told
+    return {}
 
 
 def _key(told):

@@ -58,8 +58,7 @@ def main():
     if given.data and not (Path(given.data) / "annotations").is_dir():
         sys.exit(refuse(f"{given.data} is not a COCO folder: it has no annotations/."))
     if given.check:
-        if "key" in table:
-            print(json.dumps({"key": table["key"]}))
+        print(json.dumps({"key": table.get("key"), "metrics": sorted(accuracies(table, flags, 0))}))
         return
     if has(flags, table.get("refuses", [])):
         sys.exit(refuse("--plant mod:fn: no module named 'mod'; mend the name."))

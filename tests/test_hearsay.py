@@ -167,6 +167,9 @@ def test_other_searches_say_that_they_do_not_listen(cli):
 
 
 def test_size_classes_are_judged_like_any_metric(cli):
+    told = cli("start", "--flags", "L2B5", "--name", "x", "--metrics", "bbox,bbox/AP_small", code=2)
+    assert "metric 'bbox/AP_small' will not be in the results" in told and "choose among bbox/AP, segm/AP." in told
+    assert not cli.bench.starts()
     cli.bench.set(breaks={"bbox/AP_small": [["MASK_LOSS"]]}, sizes=True)
     told = cli("start", "--flags", "L2B5", "--name", "x", "--metrics", "bbox,segm,bbox/AP_small")
     assert "bbox/AP_small: MASK_LOSS (confidence 9" in told and "segm: nothing breaks" in told
