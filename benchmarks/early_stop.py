@@ -202,7 +202,7 @@ def bisect(runs, case, metrics, every=0):
         kind = (
             case if culprit <= set(subset) else random.Random(",".join(subset)).choice(FINE) if subset else "baseline"
         )
-        run = recorded[kind, seed if kind == "baseline" else seed % 2]
+        run = recorded[kind, seed % (5 if kind == "baseline" else 2)]
         stop = None
         if every and subset:
             stakes = find("bayes")(Question(flags, tables, (subset,), 0, SEEDS)).stakes[subset]
@@ -218,7 +218,12 @@ def bisect(runs, case, metrics, every=0):
 
 
 def _verdicts(ended, early, metric):
-    values = {subset: {s: run.curve[metric][run.steps] for s, run in enumerate(own)} for subset, own in ended.items()}
+    ends = {subset: [(run.seed, run.curve[metric][run.steps]) for run in own] for subset, own in ended.items()}
+    # a recording that stands for a further seed is of no seed of the baseline: it would be compared with the wrong run
+    values = {
+        subset: {seed if (seed, end) not in own[:place] else -place: end for place, (seed, end) in enumerate(own)}
+        for subset, own in ends.items()
+    }
     told = {subset: [stop["metrics"][metric]["log_odds"] for stop in own] for subset, own in early.items()}
     return judge.judge_all(values.pop(()), values, told=told)
 
