@@ -48,8 +48,9 @@ COCO = Scale(0.003, 0.01)  # a full schedule on COCO: seeds differ by a few tent
 NOISE_WEIGHT = 4  # runs that the prior on the noise is worth: five baseline seeds outweigh it
 SMALLEST_DROP_IN_NOISE = 2.5  # where noise is large: smaller drops take more runs than they are worth
 OUTLIER = 0.01
-ALIKE = np.array([0.0, 0.6])  # of sigma^2, common to all runs of a seed; either, with even odds. The shapes preset has
-# .6, box and mask alike, over 29 and 21 runs that are fine; long training from pretrained weights makes less of its seed
+# Of sigma^2, common to all runs of a seed; either, with even odds. The shapes preset has .6, box and mask alike, over
+# 29 and 21 runs that are fine; long training from pretrained weights makes less of its seed.
+ALIKE = np.array([0.0, 0.6])
 SHARED = np.array([0.5, 0.95])  # share of broken sets whose drop is the campaign's; either, with even odds
 DIVERGES_BROKEN = 0.2  # share of broken runs that diverge
 DIVERGES_FINE = (0.01, 5)  # of fine ones: 0.01 of 5 runs before any baseline run is seen (a beta prior)

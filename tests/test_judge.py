@@ -111,7 +111,7 @@ def test_the_odds_are_the_integral_they_stand_for():
     steps = judging.SIGMAS, judging.MEANS, judging.DROPS
     try:
         judging.SIGMAS, judging.MEANS = np.geomspace(0.1, 12, 60), np.linspace(-5, 5, 60)
-        judging.DROPS = (np.arange(90) + 0.5) / 90
+        judging.DROPS = ((np.arange(90) + 0.5) / 90) ** 2
         fine = judge(BASELINE, values).log_odds
     finally:
         judging.SIGMAS, judging.MEANS, judging.DROPS = steps
