@@ -62,22 +62,22 @@ def train(case, folder, preset, settings, threads):
 
 
 def table(results):
-    """Markdown lines from [(case, result)]: a row a case, the mean of its seeds and the difference to the baseline."""
+    """Markdown lines from [(case, result)]: the baseline's runs, and what differs from that of the same seed."""
     rows = {}
     for (name, _, _, seed), result in results:
         rows.setdefault(name, []).append((seed, result))
-    reference = {m: np.mean([r["metrics"][m] for _, r in rows["baseline"]]) for m in METRICS}
+    twin = dict(rows["baseline"])
     yield "| run | seed | " + " | ".join(METRICS) + " | img/s | minutes |"
     yield "| --- | --- |" + " --- |" * (len(METRICS) + 2)
     for seed, r in rows["baseline"]:
         values = " | ".join(f"{r['metrics'][m]:.3f}" for m in METRICS)
         yield f"| all off | {seed} | {values} | {r['img_per_s']:.1f} | {r['wall'] / 60:.1f} |"
-    values = " | ".join(f"{reference[m]:.3f}" for m in METRICS)
-    yield f"| **mean** | | {values} | | |"
+    mean = {m: np.mean([r["metrics"][m] for _, r in rows["baseline"]]) for m in METRICS}
+    yield "| **mean** | | " + " | ".join(f"{mean[m]:.3f}" for m in METRICS) + " | | |"
     spread = {m: np.std([r["metrics"][m] for _, r in rows["baseline"]], ddof=1) for m in METRICS}
     yield "| **standard deviation** | | " + " | ".join(f"{spread[m]:.3f}" for m in METRICS) + " | | |"
     yield ""
-    yield "Differences to the baseline's mean, one figure a seed:"
+    yield "Differences to the baseline's run of the same seed, one figure a seed:"
     yield ""
     yield "| planted | " + " | ".join(METRICS) + " |"
     yield "| --- |" + " --- |" * len(METRICS)
@@ -86,18 +86,18 @@ def table(results):
             continue
         cells = []
         for m in METRICS:
-            cells.append(
-                ", ".join(
-                    f"{r['metrics'][m] - reference[m]:+.3f}" if m in r["metrics"] else r["status"] for _, r in runs
-                )
-            )
+            told = [
+                f"{r['metrics'][m] - twin[seed]['metrics'][m]:+.3f}" if m in r["metrics"] else r["status"]
+                for seed, r in runs
+            ]
+            cells.append(", ".join(told))
         yield f"| {name} | " + " | ".join(cells) + " |"
 
 
 @click.command()
 @click.option("--slots", default=2, show_default=True, help="Runs at once, one thread each.")
 @click.option("--baseline-seeds", default=5, show_default=True)
-@click.option("--seeds", default=2, show_default=True, help="Seeds of every fault.")
+@click.option("--seeds", default=2, show_default=True, help="Seeds of every fault, at most the baseline's.")
 @click.option("--preset", default="shapes", show_default=True)
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="As for the trainer.")
 @click.option("--only", default="", help="Only rows whose name holds this text (and the baseline).")

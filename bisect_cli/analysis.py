@@ -2,8 +2,8 @@
 
 from typing import NamedTuple
 
-from bisect_cli import judge, parity
-from bisect_cli.campaign import CANCELLED, CRASHED, metric_key
+from bisect_cli import hearsay, judge, parity
+from bisect_cli.campaign import CANCELLED, CRASHED, STOPPED_EARLY, metric_key
 from bisect_cli.search import Question, find
 from maskrcnn.errors import UserError
 
@@ -12,17 +12,20 @@ class Analysis(NamedTuple):
     """verdicts: {metric: {flags: Verdict}}, empty until the baseline is complete. plans: {metric: Plan}.
 
     wanted: the runs that all metrics together want, most urgent first, as Wants. cancel: subsets of runs in flight that
-    can no longer matter. failure: why nothing can be concluded at all, or "". short: {metric: target} that the baseline
-    itself misses. scale: of the judge.
+    can no longer matter. stakes: {subset in flight: {metric: Stake}}. failure: why nothing can be concluded at all, or
+    "". short: {metric: target} that the baseline itself misses. scale: of the judge. hearsay: {metric: {subset: log
+    odds}} of old verdicts, as in Question.
     """
 
     verdicts: dict
     plans: dict
     wanted: tuple
     cancel: tuple
+    stakes: dict
     failure: str
     short: dict
     scale: judge.Scale
+    hearsay: dict
 
     @property
     def blind(self):
@@ -41,21 +44,33 @@ class Analysis(NamedTuple):
 def analyse(state):
     """The Analysis of a campaign's State."""
     verdicts, failure, short = _verdicts(state)
-    answer = find(state.settings.search)(_question(state, verdicts))
-    return Analysis(verdicts, answer.plans, answer.wanted, answer.cancel, failure, short, scale_of(state.settings))
+    scale, heard = scale_of(state.settings), _heard(state)
+    answer = find(state.settings.search)(_question(state, verdicts, heard))
+    return Analysis(verdicts, answer.plans, answer.wanted, answer.cancel, answer.stakes, failure, short, scale, heard)
 
 
 def scale_of(settings):
-    """The judge's Scale for the preset of a campaign."""
-    return judge.COCO if settings.preset == "coco" else judge.SHAPES
+    """The judge's Scale for a campaign: what its settings say, else what belongs to its preset."""
+    scale = judge.COCO if settings.preset == "coco" else judge.SHAPES
+    said = {"noise": settings.noise, "smallest_drop": settings.smallest_drop}
+    return scale._replace(**{name: value for name, value in said.items() if value is not None})
 
 
-def _question(state, verdicts):
+def _heard(state):
+    """The hearsay of a campaign: what it was told, and its own stale runs."""
+    stale = [trial for trial in state.trials.values() if state.stale(trial)]
+    rows = [row for rows in state.heard.values() for row in rows]
+    if stale:
+        rows += hearsay.of_runs(state.settings, scale_of(state.settings), list(state.trials.values()), stale)
+    return hearsay.weighed(rows, state.settings)
+
+
+def _question(state, verdicts, heard):
     """What the search of a campaign knows."""
     settings = state.settings
     judged = any(verdicts.values())
-    out = [trial for trial in state.trials.values() if not trial.ended and trial.state != CANCELLED]
-    unjudged = [] if judged else [trial for trial in state.trials.values() if trial.ended]
+    out = [trial for trial in state.current if not trial.ended and trial.state != CANCELLED]
+    unjudged = [] if judged else [trial for trial in state.current if trial.ended]
     return Question(
         settings.flags,
         verdicts,
@@ -65,13 +80,14 @@ def _question(state, verdicts):
         parity.lead(state.parity),
         settings.suspects,
         settings.trusts,
+        heard,
     )
 
 
 def _verdicts(state):
     """The verdicts, the reason of a failure or "", and the targets missed by the baseline, as in Analysis."""
     settings = state.settings
-    subsets = list(dict.fromkeys(trial.flags for trial in state.trials.values()))
+    subsets = list(dict.fromkeys(trial.flags for trial in state.current))
     verdicts, failure, short = {}, "", {}
     for metric in settings.metrics:
         table = verdicts[metric] = {}
@@ -88,9 +104,11 @@ def _verdicts(state):
                     short[metric] = settings.targets[metric]
                 runs = {flags: outcomes(state, flags, metric) for flags in filter(None, subsets)}
                 runs = {flags: told for flags, told in runs.items() if told[0] or told[1]}
+                early = {flags: told_early(state, flags, metric) for flags in filter(None, subsets)}
+                early = {flags: told for flags, told in early.items() if told}
                 values, crashes = ({flags: told[i] for flags, told in runs.items()} for i in (0, 1))
                 table.update(
-                    judge.judge_all(reference, values, crashes, settings.targets.get(metric), scale_of(settings))
+                    judge.judge_all(reference, values, crashes, settings.targets.get(metric), scale_of(settings), early)
                 )
                 table[()] = table[()]._replace(runs=len(reference) + crashed)
     return verdicts, failure, short
@@ -107,11 +125,20 @@ def check_metrics(settings, trial):
 
 
 def outcomes(state, flags, metric):
-    """The metric of each run of a subset that ended (NaN if diverged), and how many of them crashed."""
-    values, crashed = [], 0
+    """The metric of each run of a subset that ended, {seed: value} (NaN if diverged), and how many of them crashed; one
+    that was stopped early is neither.
+    """
+    values, crashed = {}, 0
     for trial in state.of(flags):
+        if trial.state == STOPPED_EARLY:
+            continue
         if trial.state == CRASHED:
             crashed += 1
         elif trial.ended and (not trial.metrics or metric_key(metric) in trial.metrics):
-            values.append(trial.value(metric))
+            values[trial.seed] = trial.value(metric)
     return values, crashed
+
+
+def told_early(state, flags, metric):
+    """The log odds, broken to fine, of each run of a subset that was stopped early."""
+    return [trial.early["metrics"][metric]["log_odds"] for trial in state.of(flags) if trial.state == STOPPED_EARLY]

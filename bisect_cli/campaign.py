@@ -1,11 +1,13 @@
 """One bisect: its settings, fixed when it starts, and its state, a pure fold over the events of its log."""
 
 import dataclasses
+import itertools
 import math
 import re
 from dataclasses import dataclass, field
 from typing import Optional
 
+from bisect_cli import keys
 from maskrcnn.errors import UserError, unknown
 from maskrcnn.pieces import parse_flag
 
@@ -14,8 +16,10 @@ METRICS = {f"{kind}/AP{size}": kind if not size else f"{kind}/AP{size}" for kind
 SEARCHES = ("bayes", "halving", "ddmin")
 SUSPECT = 6.0  # how many times likelier a culprit a flag is that the user suspects and says no more of
 ATTEMPTS = 3  # of one trial before it counts as crashed
+TURNED_OFF = "turned off"  # the reason of no parity, if the user wants none
 WAITING, RUNNING, CANCELLED = "waiting", "running", "cancelled"
 FINISHED, DIVERGED, CRASHED = "finished", "diverged", "crashed"
+STOPPED_EARLY = "stopped early"
 
 
 @dataclass(frozen=True)
@@ -37,8 +41,11 @@ class Settings:
     search: str = "halving"  # one of SEARCHES; campaigns from before there was a choice have none
     suspects: dict = field(default_factory=dict)  # {flag: how many times likelier a culprit than another}
     trusts: tuple = ()  # flags held to be innocent
+    noise: Optional[float] = None  # of the judge's Scale, in AP; None leaves it to the preset
+    smallest_drop: Optional[float] = None  # likewise
     seeds: int = 3  # replicates of the baseline
     seed: int = 0  # the first; replicate k of any subset has seed + k
+    early_stop: bool = field(default=False, compare=False)  # stop runs whose curve settles their verdict
     trainer: tuple = ()  # command; empty for the one that belongs to this package
     workdir: str = field(default="", compare=False)  # where runs are started, for --plant FLAG=module:function
 
@@ -63,6 +70,12 @@ def parse_metric(text):
     if text in METRICS:
         return METRICS[text]
     raise unknown("metric", text, METRICS.values())
+
+
+def parse_metrics(texts):
+    """The metrics of several "A,B,...", each once; without any bbox and segm. Raises UserError, as parse_metric."""
+    names = [name.strip() for text in texts for name in text.split(",")]
+    return tuple(dict.fromkeys(parse_metric(name) for name in names if name)) or ("bbox", "segm")
 
 
 def parse_targets(text, metrics):
@@ -130,7 +143,9 @@ class Trial:
 
     slot and ticket (how its launcher finds it again) are those of the attempt under way, else None. A cancelled run
     could no longer matter when it was stopped; it goes on where it was should it be wanted again.
-    crashes counts since the campaign was last gone on with. metrics: those of the end, empty if diverged.
+    crashes counts since the campaign was last gone on with. metrics: those of the end, empty if diverged. early: where
+    a run was stopped whose curve had settled its verdict, as curves.stop says it, else None. key: what it was computed
+    with (bisect_cli.keys), None if that is not known.
     """
 
     id: str
@@ -146,10 +161,13 @@ class Trial:
     wall: Optional[float] = None
     reason: str = ""
     why: str = ""  # the search asked for it
+    early: Optional[dict] = None
+    key: Optional[dict] = None
+    source: str = ""  # "campaign/trial" that it was taken over from
 
     @property
     def ended(self):
-        return self.state in (FINISHED, DIVERGED, CRASHED)
+        return self.state in (FINISHED, DIVERGED, CRASHED, STOPPED_EARLY)
 
     def value(self, metric):
         """The metric at the end, NaN if the run diverged. Raises KeyError if the trainer did not report it."""
@@ -170,10 +188,32 @@ class State:
     max_runs: Optional[int] = None
     created: Optional[float] = None
     parity: Optional[dict] = None  # as parity.digest says, None before it
+    key: Optional[dict] = None  # what a run would be computed with now, as bisect_cli.keys; None if that is not known
+    heard: dict = field(default_factory=dict)  # {source: rows of hearsay}, as bisect_cli.hearsay
 
-    def of(self, flags):
-        """The trials of a subset, by seed."""
-        return sorted((t for t in self.trials.values() if t.flags == flags), key=lambda t: t.seed)
+    def of(self, flags, stale=False):
+        """The trials of a subset, by seed: those that count, or those that are stale."""
+        own = (t for t in self.trials.values() if t.flags == flags and bool(self.stale(t)) == stale)
+        return sorted(own, key=lambda t: t.seed)
+
+    def stale(self, trial):
+        """What has changed since a trial was computed, as keys.differences; empty if it counts."""
+        return keys.differences(trial.key, keys.of_run(self.key, trial.flags))
+
+    def free_seeds(self, flags):
+        """The seeds for further runs of a subset, without end."""
+        taken = {trial.seed for trial in self.of(flags)}
+        return (seed for seed in itertools.count(self.settings.seed) if seed not in taken)
+
+    @property
+    def current(self):
+        """The trials that count."""
+        return [t for t in self.trials.values() if not self.stale(t)]
+
+    @property
+    def trained(self):
+        """How many trainings the campaign has begun itself."""
+        return sum(not t.source for t in self.trials.values())
 
     @property
     def running(self):
@@ -203,6 +243,19 @@ def apply(state, event):
         )
     if kind == "parity":
         return dataclasses.replace(state, parity=event["result"])
+    if kind in ("keyed", "widened", "heard", "taken"):
+        state = dataclasses.replace(state, state="open", reason="")  # what it ended with may hold no longer
+    if kind == "keyed":
+        return dataclasses.replace(state, key=event["key"], **_parity_to_do(state, event["changed"]))
+    if kind == "widened":
+        settings = dataclasses.replace(state.settings, flags=tuple(event["flags"]), seeds=event["seeds"])
+        return dataclasses.replace(state, settings=settings, **_parity_to_do(state, True))
+    if kind == "heard":
+        return dataclasses.replace(state, heard={**state.heard, event["source"]: event["rows"]})
+    if kind == "taken":
+        told = {name: event[name] for name in ("seed", "metrics", "wall", "key", "source")}
+        trial = Trial(event["trial"], tuple(event["flags"]), state=event["outcome"], **told)
+        return dataclasses.replace(state, trials={**state.trials, trial.id: trial})
     if kind == "closed":
         return dataclasses.replace(state, state=event["state"], reason=event.get("reason", ""))
     if kind == "started":
@@ -216,6 +269,7 @@ def apply(state, event):
             started=event.get("time"),
             reason="",
             why=event.get("why", ""),
+            key=keys.of_run(state.key, old.flags),
         )
         return dataclasses.replace(state, trials={**state.trials, trial.id: trial})
     if kind == "ended" and event["trial"] in state.trials:
@@ -224,13 +278,19 @@ def apply(state, event):
     return state
 
 
+def _parity_to_do(state, changed):
+    """The changes to a State, whose parity is out of date if so, and may have to be looked at again."""
+    return {} if not changed or (state.parity or {}).get("reason") == TURNED_OFF else {"parity": None}
+
+
 def _ended(trial, event):
     """A trial after an attempt. outcome: finished, diverged, crashed, stopped (asked to), cancelled (no longer of use),
-    lost (died with its controller) or refused.
+    lost (died with its controller), refused, or stopped early (its curve settled its verdict).
     """
     outcome = event["outcome"]
     crashes = trial.crashes + (outcome == CRASHED)
-    state = outcome if outcome in (FINISHED, DIVERGED, CANCELLED) else CRASHED if crashes >= ATTEMPTS else WAITING
+    kept = (FINISHED, DIVERGED, CANCELLED, STOPPED_EARLY)
+    state = outcome if outcome in kept else CRASHED if crashes >= ATTEMPTS else WAITING
     return dataclasses.replace(
         trial,
         state=state,
@@ -240,4 +300,6 @@ def _ended(trial, event):
         metrics=event.get("metrics") or {},
         wall=event.get("wall"),
         reason=event.get("reason", ""),
+        early=event.get("early"),
+        key=event.get("key") or trial.key,
     )

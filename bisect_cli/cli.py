@@ -18,6 +18,7 @@ from bisect_cli.campaign import SEARCHES
 from maskrcnn.errors import UserError
 
 EXIT = {"finished": 0, "failed": 1, "inconclusive": 3, "interrupted": 130}
+MOST_NOISE = 0.5  # of AP: a drop by half of all there is needs no statistics, and such noise no search
 WATCH_SECONDS = 1.0
 STOP_SECONDS = 120  # to wait for a controller, which gives its runs a minute to save
 
@@ -111,9 +112,11 @@ def flags():
 )
 @click.option(
     "--metric",
+    "--metrics",
     "metrics",
     multiple=True,
-    help="What may break: bbox, segm, segm/AP_small ... Repeatable; default bbox and segm.",
+    metavar="A,B,...",
+    help="What may break: bbox, segm, segm/AP_small ... Repeatable; default bbox,segm.",
 )
 @preset_option
 @click.option("--data", type=click.Path(path_type=Path), help="A COCO folder. Default: generated shapes.")
@@ -143,6 +146,23 @@ def flags():
     help="A likely culprit, so many times likelier than another flag (default 6). Repeatable.",
 )
 @click.option("--trust", "trusts", multiple=True, metavar="FLAG", help="An unlikely culprit. Repeatable.")
+@click.option(
+    "--noise", type=float, metavar="AP", help="What seeds differ by, as far as known before. Default: the preset's."
+)
+@click.option(
+    "--smallest-drop", type=float, metavar="AP", help="The smallest drop worth naming. Default: the preset's."
+)
+@click.option(
+    "--from", "sources", multiple=True, metavar="CAMPAIGN", help="Take over the runs of another campaign. Repeatable."
+)
+@click.option(
+    "--journal",
+    "journals",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    metavar="FILE.csv",
+    help="Old verdicts, as weak evidence (docs/bisecting.md). Repeatable.",
+)
 @slots_option
 @max_runs_option
 @click.option("--name", help="Name of the campaign; one that exists is gone on with. Default: the date and a number.")
@@ -155,6 +175,12 @@ def flags():
     show_default=True,
     help="Compare the two forms of each flag first, for the order in which to try.",
 )
+@click.option(
+    "--early-stop/--no-early-stop",
+    default=True,
+    show_default=True,
+    help="Stop a run once its curve so far settles its verdict (docs/early-stopping.md).",
+)
 @runs_dir
 @click.pass_obj
 def start(
@@ -162,8 +188,17 @@ def start(
 ):
     """Train a baseline and the failing set, and narrow the set down to what breaks it."""
     from bisect_cli import flags as sets
-    from bisect_cli import store, trainer
-    from bisect_cli.campaign import Settings, check_name, parse_metric, parse_suspects, parse_targets, parse_trusts
+    from bisect_cli import journal, store, trainer
+    from bisect_cli.campaign import (
+        Settings,
+        State,
+        check_name,
+        parse_metrics,
+        parse_suspects,
+        parse_targets,
+        parse_trusts,
+    )
+    from bisect_cli.earlier import news
     from maskrcnn.config import TARGETS
 
     slots = _slots(slots, given["ranks"] > 1 or given["hosts"])
@@ -173,7 +208,9 @@ def start(
     _positive("--batch", batch, "a step needs an image")
     if name:
         check_name(name)
-    metrics = tuple(dict.fromkeys(parse_metric(m) for m in metrics)) or ("bbox", "segm")
+    _accuracy("--noise", given["noise"])
+    _accuracy("--smallest-drop", given["smallest_drop"])
+    metrics = parse_metrics(metrics)
     known = {metric: ap for metric, ap in TARGETS.get(given["preset"], {}).items() if metric in metrics}
     flags = sets.parse(flag_text)
     settings = Settings(
@@ -194,18 +231,25 @@ def start(
         trusts=parse_trusts(given["trusts"], flags),
         seeds=seeds,
         seed=given["seed"],
+        early_stop=given["early_stop"],
+        noise=given["noise"],
+        smallest_drop=given["smallest_drop"],
         trainer=tuple(trainer_command or ()),
         workdir=os.getcwd(),
     )
+    journals = {str(path): journal.read(path) for path in given["journals"]}
+    others = {source: _other(runs_dir, source, name) for source in given["sources"]}
+    existing = State(settings)
     if name in store.names(runs_dir):
-        existing = store.load(runs_dir / name)[0].settings
-        _same(existing, settings, runs_dir / name)
-    trainer.check(settings, runs_dir.resolve() / (name or "check") / "out")
+        existing = store.load(runs_dir / name)[0]
+        _same(existing.settings, settings, runs_dir / name)
+    key = trainer.check(settings, runs_dir.resolve() / (name or "check") / "out")
     _note_idle_plants(settings)
+    _note_unheard(settings, journals)
     if dry_run:
-        return _dry_run(settings, slots, max_runs, runs_dir, parity)
+        return _dry_run(existing, slots, max_runs, runs_dir, parity, news(existing, key, (), others, journals))
     folder = store.create(runs_dir, name)
-    return _run(folder, slots, max_runs, settings, parity)
+    return _run(folder, slots, max_runs, settings, parity, lambda state: news(state, key, (), others, journals))
 
 
 @main.command("parity")
@@ -252,18 +296,31 @@ def parity_(trainer_command, flag_text, plants, case, as_json, **given):
 
 @main.command()
 @click.argument("name")
+@click.option("--add-flags", metavar="A,B,...", help="Flags or blocks to bisect as well; the runs so far still count.")
 @slots_option
 @max_runs_option
 @runs_dir
-def resume(name, slots, max_runs, runs_dir):
-    """Go on with a campaign where it was; also with more slots or runs."""
-    from bisect_cli import store
+def resume(name, add_flags, slots, max_runs, runs_dir):
+    """Go on with a campaign where it was; also with more slots, runs or flags.
+
+    Where code, data or software have changed since, runs of before are stale: they say little, and others are made.
+    """
+    from bisect_cli import flags as sets
+    from bisect_cli import store, trainer
+    from bisect_cli.earlier import news
 
     folder = store.find(runs_dir, name)
     settings = store.load(folder)[0].settings
     slots = _slots(slots, settings and (settings.np > 1 or settings.hosts))
     _positive("--max-runs", max_runs, "there is nothing to learn without a run")
-    return _run(folder, slots, max_runs)
+    flags, key = (), None
+    if settings:
+        flags = sets.parse(add_flags) if add_flags is not None else ()
+        if flags and set(flags) <= set(settings.flags):
+            raise UserError(f"--add-flags {add_flags}: campaign '{name}' has them already.")
+        whole = dataclasses.replace(settings, flags=sets.union(settings.flags, flags))
+        key = trainer.check(whole, folder.resolve() / "check" / "out")
+    return _run(folder, slots, max_runs, news=lambda state: news(state, key, flags))
 
 
 @main.command()
@@ -422,8 +479,28 @@ def _note_idle_plants(settings):
             click.echo(f"note: --plant {plant} will do nothing: {planted_flag(plant)} is not among --flags.", err=True)
 
 
-def _run(folder, slots, max_runs, settings=None, parity=True):
-    """Runs a campaign until it ends or is interrupted, showing how it goes. Returns the exit code."""
+def _note_unheard(settings, journals):
+    if journals and settings.search != "bayes":
+        click.echo(f"note: --journal does nothing: --search {settings.search} goes by runs alone.", err=True)
+
+
+def _other(runs_dir, source, name):
+    """The State of the campaign to take runs over from."""
+    from bisect_cli import store
+
+    if source == name:
+        raise UserError(f"--from {source}: that is this campaign itself; name another.")
+    state, _ = store.load(store.find(runs_dir, source))
+    if state.settings is None:
+        raise UserError(f"--from {source}: that campaign has lost its settings; leave it out.")
+    return state
+
+
+def _run(folder, slots, max_runs, settings=None, parity=True, news=lambda state: []):
+    """Runs a campaign until it ends or is interrupted, showing how it goes. Returns the exit code. news: what is to be
+    logged first, given the State.
+    """
+    from bisect_cli import store
     from bisect_cli.analysis import analyse
     from bisect_cli.controller import Controller
     from bisect_cli.launchers.local import Local
@@ -432,9 +509,11 @@ def _run(folder, slots, max_runs, settings=None, parity=True):
     with _opened(folder, settings) as (log, state):
         for note in log.notes:
             click.echo(f"note: {note}", err=True)
-        if state.state != "finished":
+        first = news(state)
+        if first or state.state != "finished":
+            store.copy_taken(folder, first)
             with _listener() as listen:
-                state = Controller(folder, log, state, Local(slots), max_runs, listen, compare=parity).run()
+                state = Controller(folder, log, state, Local(slots), max_runs, listen, compare=parity, news=first).run()
     _show(summarize(folder, state, analyse(state), log.notes))
     return EXIT[state.state]
 
@@ -493,25 +572,48 @@ def _same(existing, settings, folder):
         )
 
 
-def _dry_run(settings, slots, max_runs, runs_dir, parity):
+def _dry_run(state, slots, max_runs, runs_dir, parity, news):
     from bisect_cli import flags as sets
-    from bisect_cli import store
-    from bisect_cli.search import Question, find, most_runs
+    from bisect_cli import judge, store, trainer
+    from bisect_cli.analysis import analyse
+    from bisect_cli.campaign import apply
+    from bisect_cli.report.lines import describe, number
+    from bisect_cli.search import find, most_runs
 
-    first = find(settings.search)(
-        Question(settings.flags, {metric: {} for metric in settings.metrics}, seeds=settings.seeds)
-    ).wanted
+    settings = state.settings
+    fewest = sum(want.runs for want in analyse(state).wanted)
+    for event in news:
+        state = apply(state, event)
+        told = describe(event, state, None)
+        if told:
+            click.echo(told)
+    analysis = analyse(state)
+    scale = analysis.scale
+    smallest = judge.smallest_drop([], scale)
+    drowned = f" (smaller ones, as {number(scale.smallest_drop)}, would drown)" * (
+        smallest > (settings.smallest_drop or smallest)
+    )
+    click.echo(
+        f"Seeds are taken to differ by {number(scale.noise)} of AP until the baseline tells, and drops of "
+        f"{number(smallest)} and more are looked for{drowned}."
+    )
     if parity:
         click.echo(
             "Before any run, the two forms of each flag would be compared (parity), for the order in which to try."
         )
+    every = trainer.eval_every(settings)
+    if every:
+        click.echo(f"Runs would be evaluated at step {every} too, and stopped there if that settles their verdict.")
     click.echo("First would run:")
-    for want in first:
-        click.echo(f"  {sets.label(want.flags, settings.flags)}: {want.runs} {'run' if want.runs == 1 else 'runs'}")
+    for want in analysis.wanted:
+        runs = want.runs - len(state.of(want.flags))
+        if runs > 0:
+            click.echo(f"  {sets.label(want.flags, settings.flags)}: {runs} {'run' if runs == 1 else 'runs'}")
     most = most_runs(find(settings.search), settings.flags, settings.seeds)
     limit = f", and --max-runs stops it at {max_runs}" if max_runs and max_runs < most else ""
-    fewest = sum(want.runs for want in first)
     led = " (parity may make it a few more or less)" if parity else ""
+    if any(event["kind"] == "taken" for event in news):
+        limit += ", those taken over among them"
     click.echo(
         f"{fewest} runs if nothing breaks; at most {most} for up to two culprits if every run is clear{led}{limit}."
     )
@@ -565,6 +667,11 @@ def _slots(slots, several):
     _positive("--slots", slots, "at least one run must be able to go at a time")
     # Such a run takes the whole machine, or every GPU of it.
     return slots or (1 if several else default_slots())
+
+
+def _accuracy(option, value):
+    if value is not None and not 0 < value < MOST_NOISE:
+        raise UserError(f"{option} {value:g}: give AP as a fraction, above 0 and below {MOST_NOISE}; a point is .01.")
 
 
 def _positive(option, value, why):

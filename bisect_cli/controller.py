@@ -9,10 +9,22 @@ import os
 import signal
 import socket
 import time
+from typing import NamedTuple, Optional
 
-from bisect_cli import parity, store, trainer
+from bisect_cli import curves, keys, parity, store, trainer
 from bisect_cli.analysis import analyse, check_metrics
-from bisect_cli.campaign import ATTEMPTS, CANCELLED, CRASHED, DIVERGED, FINISHED, WAITING, apply
+from bisect_cli.campaign import (
+    ATTEMPTS,
+    CANCELLED,
+    CRASHED,
+    DIVERGED,
+    FINISHED,
+    STOPPED_EARLY,
+    TURNED_OFF,
+    WAITING,
+    apply,
+    metric_key,
+)
 from bisect_cli.launchers import Job
 from maskrcnn.errors import UserError
 
@@ -21,12 +33,24 @@ GRACE = 60  # seconds that a run asked to stop has to save, before it is killed
 HUNG = 3600  # seconds without a byte written by a run, after which it counts as crashed
 
 
+class _Leaving(NamedTuple):
+    """A run that is asked to save and end: when it is killed if it has not, the outcome that it will have, in words
+    too, and where its curve settled its verdict, as curves.stop.
+    """
+
+    deadline: float
+    outcome: str
+    reason: str
+    stop: Optional[dict] = None
+
+
 class Controller:
     """Runs one campaign whose lease is held.
 
     folder: the campaign's. log: an eventlog.Writer. state: the State that the log folds to. launcher: a Launcher.
     listen(event, controller): called for every event logged, for `comparing` and `stopping`, and with None at every
     look; draws the progress. compare: whether parity comes before the first run, for at most `patience` seconds.
+    news: events to log before anything else is done, without their time.
     """
 
     def __init__(
@@ -41,14 +65,16 @@ class Controller:
         hung=HUNG,
         compare=True,
         patience=parity.SECONDS,
+        news=(),
     ):
         self.folder, self.log, self.state, self.launcher = folder, log, state, launcher
         self.max_runs = state.max_runs if max_runs is None else max_runs
         self.listen, self.grace, self.hung = listen, grace, hung
-        self.compare, self.patience = compare, patience
+        self.compare, self.patience, self.news = compare, patience, news
         self.analysis = analyse(state)
         self.handles = {}  # trial id -> Handle of its attempt under way
-        self.cancelled = {}  # trial id -> when its run, of no more use, is killed if it has not ended
+        self.leaving = {}  # trial id -> the _Leaving of its run
+        self.curves = {}  # trial id -> size of its metrics.jsonl when last read, and the trainer.Curve in it
         self.interrupts = 0
 
     def run(self):
@@ -60,10 +86,12 @@ class Controller:
         """
         with contextlib.suppress(FileNotFoundError):
             (self.folder / store.STOP).unlink()
+        for event in self.news:
+            self._log(**event)
         self._log(
             "opened", pid=os.getpid(), host=socket.gethostname(), slots=self.launcher.slots, max_runs=self.max_runs
         )
-        for trial in self.state.trials.values():
+        for trial in self.state.current:
             check_metrics(self.state.settings, trial)
         with self._signals():
             try:
@@ -71,6 +99,7 @@ class Controller:
                 self._adopt()
                 while True:
                     self._collect()
+                    self._settle()
                     if self._asked_to_stop():
                         return self._close("interrupted", "stopped on request")
                     ending = self._ending()
@@ -92,10 +121,10 @@ class Controller:
     # Before the first run
 
     def _compare(self):
-        """Parity, once in a campaign's life, however it ends; only a stop leaves it to be done."""
-        if self.state.parity or self.state.trials or self._asked_to_stop():
+        """Parity, once for the same code and flags, however it ends; only a stop leaves it to be done."""
+        if self.state.parity or self._asked_to_stop():
             return
-        result = self._parity() if self.compare else parity.nothing("turned off")
+        result = self._parity() if self.compare else parity.nothing(TURNED_OFF)
         if result:
             self._log("parity", result=result)
 
@@ -142,16 +171,17 @@ class Controller:
         """What to start, most urgent first: trials that were begun before, or (flags, seed) of new ones, as (trial or
         None, flags, seed, why).
         """
-        room = float("inf") if self.max_runs is None else self.max_runs - len(self.state.trials)
+        room = float("inf") if self.max_runs is None else self.max_runs - self.state.trained
         chosen = []
         for want in self.analysis.wanted:
             trials = self.state.of(want.flags)
+            seeds = self.state.free_seeds(want.flags)
             for k in range(want.runs):
                 if k < len(trials):
                     if trials[k].state in (WAITING, CANCELLED):
                         chosen.append((trials[k], want.flags, trials[k].seed, want.why))
                 elif room > 0:
-                    chosen.append((None, want.flags, self.state.settings.seed + k, want.why))
+                    chosen.append((None, want.flags, next(seeds), want.why))
                     room -= 1
         return chosen
 
@@ -163,14 +193,57 @@ class Controller:
             self._start(trial, flags, seed, slot, why)
 
     def _cancel(self):
-        """Asks the runs that can no longer matter to save and end, and kills those left after the grace time."""
+        """Lets the runs go that can no longer matter, and kills those left of all let go after the grace time."""
         for trial in self.state.running:
-            if trial.flags in self.analysis.cancel and trial.id in self.handles and trial.id not in self.cancelled:
-                self.handles[trial.id].ask_to_stop()
-                self.cancelled[trial.id] = time.monotonic() + self.grace
-        for name, deadline in self.cancelled.items():
-            if name in self.handles and time.monotonic() > deadline:
+            if trial.flags in self.analysis.cancel or self.state.stale(trial):
+                self._let_go(trial, CANCELLED, "it could no longer matter")
+        for name, leaving in self.leaving.items():
+            if name in self.handles and time.monotonic() > leaving.deadline:
                 self.handles[name].kill()
+
+    def _settle(self):
+        """Lets the runs go whose curve settles their verdict. Of those waiting to be gone on with it is logged at once:
+        such a run was interrupted, or lost, before it was let go.
+        """
+        if not self.state.settings.early_stop:
+            return
+        for trial in self.state.current:
+            # the baseline is what the others are compared with, so it is never in question
+            if trial.flags and not trial.ended and trial.state != CANCELLED and trial.id not in self.leaving:
+                stop = self._stop(trial)
+                if stop and trial.id in self.handles:
+                    self._let_go(trial, STOPPED_EARLY, curves.words(stop), stop)
+                elif stop and trial.state == WAITING:
+                    self._ended(trial, STOPPED_EARLY, None, curves.words(stop), stop)
+
+    def _stop(self, trial):
+        """Where a run can be stopped, as curves.stop, or None."""
+        stakes = self.analysis.stakes.get(trial.flags)
+        if stakes is None or not all(self.analysis.verdicts.values()):  # the baseline has to be complete
+            return None
+        own, looks = self._curve(trial), {}
+        for metric in self.state.settings.metrics:
+            key = metric_key(metric)
+            ended = [one for one in self.state.of(()) if one.metrics]
+            baseline = {one.seed: {**self._curve(one).of(key), own.steps: one.metrics[key]} for one in ended}
+            looks[metric] = curves.compare(baseline, own.of(key), trial.seed, own.steps, self.analysis.scale)
+        return curves.stop(looks, stakes, own.steps)
+
+    def _curve(self, trial):
+        """The evaluations of a run so far, as trainer.Curve."""
+        out = store.trial_folder(self.folder, trial.id) / "out"
+        with contextlib.suppress(OSError):
+            size = (out / "metrics.jsonl").stat().st_size
+            if self.curves.get(trial.id, (None,))[0] != size:
+                self.curves[trial.id] = size, trainer.curve(out)
+            return self.curves[trial.id][1]
+        return trainer.Curve({}, 0)
+
+    def _let_go(self, trial, outcome, reason, stop=None):
+        """Asks a run to save and end, with the outcome that it will then have."""
+        if trial.id in self.handles and trial.id not in self.leaving:
+            self.handles[trial.id].ask_to_stop()
+            self.leaving[trial.id] = _Leaving(time.monotonic() + self.grace, outcome, reason, stop)
 
     # Runs
 
@@ -228,8 +301,9 @@ class Controller:
             error = trainer.last_line(_tail(store.trial_folder(self.folder, trial.id) / f"attempt-{trial.attempts}"))
             if stopping:
                 self._ended(trial, "stopped", end.code, "stopped on request")
-            elif self.cancelled.pop(name, None):
-                self._ended(trial, CANCELLED, end.code, "it could no longer matter")
+            elif name in self.leaving:
+                leaving = self.leaving.pop(name)
+                self._ended(trial, leaving.outcome, end.code, leaving.reason, leaving.stop)
             elif end.code == trainer.USER_ERROR:
                 self._ended(trial, "refused", end.code, error)
                 raise UserError(
@@ -238,13 +312,15 @@ class Controller:
             else:
                 told = "ended without a result" if end.code in (0, None) else trainer.exit_words(end.code)
                 self._ended(trial, CRASHED, end.code, f"{told}: {error}" if error else told)
+            if not stopping:
+                self._look_again(trial)
 
-    def _ended(self, trial, outcome, code, reason):
+    def _ended(self, trial, outcome, code, reason, stop=None):
         """Logs the end of an attempt. A result on disk is what counts, however the process ended."""
         result = trainer.result(store.trial_folder(self.folder, trial.id) / "out")
         if result:
-            outcome, reason = (DIVERGED, "") if result.diverged else (FINISHED, "")
-        wall, metrics = (result.wall, result.metrics) if result else (None, {})
+            outcome, reason, stop = DIVERGED if result.diverged else FINISHED, "", None
+        wall, metrics, key = (result.wall, result.metrics, result.key) if result else (None, {}, None)
         self._log(
             "ended",
             trial=trial.id,
@@ -254,8 +330,24 @@ class Controller:
             reason=reason,
             metrics=metrics,
             wall=wall,
+            **({"early": stop} if stop else {}),
+            **({"key": key} if key else {}),
         )
         check_metrics(self.state.settings, self.state.trials[trial.id])
+
+    def _look_again(self, trial):
+        """Where a run has ended under another key than it was begun with, something changed after the last look."""
+        different = self.state.stale(self.state.trials[trial.id])
+        if not different or self.state.stale(trial):
+            return
+        key = trainer.check(self.state.settings, self.folder / "check" / "out")
+        changed = keys.differences(self.state.key, key)
+        if not changed:
+            raise UserError(
+                f"{trial.id} was trained with another {' and '.join(different)} than is found here: make the machine "
+                "that it ran on like this one, then go on."
+            )
+        self._log("keyed", key=key, changed=list(changed))
 
     def _silent_for(self, trial):
         """Seconds since a run wrote to any of its files."""
@@ -321,7 +413,7 @@ class Controller:
         with store.writing(self.folder):
             self.log.append(event)
         self.state = apply(self.state, event)
-        if kind in ("opened", "parity", "ended"):
+        if kind not in ("started", "adopted", "closed"):
             self.analysis = analyse(self.state)
         self.listen(event, self)
 

@@ -1,16 +1,19 @@
 """Does a set of flags break a metric? Pure arithmetic over the finished runs of all sets tried and of the baseline.
 
-The argument. Runs of the same flags differ by their seed: y ~ Normal(mu, sigma^2). A set is
+The argument. Runs of the same flags differ by their seed: y ~ Normal(mu, sigma^2). Where all sets are trained with the
+same few seeds, part of that is common to all runs of a seed (same first weights, same order of images), so y is the
+level of its seed, which differs from mu by a share ALIKE of sigma^2, plus a rest of its own. A set is
   fine     if its runs are drawn from the baseline's distribution,
   broken   if they are drawn from it shifted down by a drop d > 0. Mostly d is the campaign's: what breaks one set
            breaks others, by about as much. Otherwise it is the set's own, and then, with even odds, the same for all
            its runs, or one of its own for each, as real faults do that leave more to chance than the baseline does. In
            some campaigns hardly any set differs, in others, with more than one culprit, many do.
-Neither mu, sigma, the campaign's d nor how many share it is known. The baseline tells something of mu and sigma, and so
-does every other set: it is fine or broken, with even odds, and either way its runs say where the two heaps lie and how
-wide they are. So each verdict rests on all runs of the campaign: all four are averaged out on a grid, weighted by how
-well they explain everything but the set that is judged.
-  mu       flat over [0, 1], where a metric lives;
+Neither mu, sigma, the campaign's d, how many share it nor how alike the runs of a seed are is known. The baseline tells
+something of mu and sigma, and so does every other set: it is fine or broken, with even odds, and either way its runs
+say where the two heaps lie and how wide they are. So each verdict rests on all runs of the campaign: all are averaged
+out on a grid, weighted by how well they explain everything but the set that is judged. Most runs are of the first seed,
+so its level is what the grid has; that of another seed follows from it and from the baseline's runs.
+  level    flat over [0, 1], where a metric lives;
   sigma^2  inverse gamma, worth NOISE_WEIGHT runs of the standard deviation of the Scale. It is the floor: three
            baseline seeds that happen to agree do not make noise zero;
   d        from the smallest drop worth naming to the baseline's mean; log-uniform but leaning to the small: half of
@@ -47,6 +50,9 @@ COCO = Scale(0.003, 0.01)  # a full schedule on COCO: seeds differ by a few tent
 NOISE_WEIGHT = 4  # runs that the prior on the noise is worth: five baseline seeds outweigh it
 SMALLEST_DROP_IN_NOISE = 2.5  # where noise is large: smaller drops take more runs than they are worth
 OUTLIER = 0.01
+# Of sigma^2, common to all runs of a seed; either, with even odds. The shapes preset has .6, box and mask alike, over
+# 29 and 21 runs that are fine; long training from pretrained weights makes less of its seed.
+ALIKE = np.array([0.0, 0.6])
 SHARED = np.array([0.5, 0.95])  # share of broken sets whose drop is the campaign's; either, with even odds
 DIVERGES_BROKEN = 0.2  # share of broken runs that diverge
 DIVERGES_FINE = (0.01, 5)  # of fine ones: 0.01 of 5 runs before any baseline run is seen (a beta prior)
@@ -56,7 +62,7 @@ MOST_RUNS = 4  # of one set; undecided after that stays undecided
 # The grid: standard deviations in steps of 28 %, means in steps of half their own uncertainty, drops in steps of 2 to
 # 15 %, finest where they are small; each about what the runs of a campaign could tell apart.
 SIGMAS = np.geomspace(0.2, 8, 16)  # in the noise of the Scale
-MEANS = np.linspace(-3.5, 3.5, 15)  # in standard errors of the baseline's mean
+MEANS = np.linspace(-3.5, 3.5, 15)  # in standard errors of the first seed's level, given the baseline
 LEFT = 10  # worlds further below the likeliest, in logarithms of their posterior weight, are left out
 DROPS = ((np.arange(28) + 0.5) / 28) ** 1.5  # between the smallest and the largest, in logarithms
 
@@ -64,8 +70,9 @@ FINE, BROKEN, UNDECIDED, CRASHED, BASELINE = "fine", "broken", "undecided", "cra
 
 
 class Worlds(NamedTuple):
-    """What may be true of a metric, each [K]: the prior's and the baseline's logarithm of the weight; the mean of its
-    runs and their standard deviation; what a broken set loses, if its drop is the campaign's, and how often it is.
+    """What may be true of a metric, each [K]: the prior's and the baseline's logarithm of the weight; the mean of runs
+    of the first seed and their standard deviation; what a broken set loses, if its drop is the campaign's, and how
+    often it is.
     """
 
     log_weight: np.ndarray
@@ -105,8 +112,8 @@ class Verdict(NamedTuple):
 
 
 def baseline(values):
-    """The Verdict that carries the baseline's numbers. values: the metric of each run, NaN where it diverged."""
-    finite = _finite(values)
+    """The Verdict that carries the baseline's numbers. values: as the reference of `judge_all`."""
+    finite = [value for _, value in _finite(values)]
     return Verdict(BASELINE, len(values), 0.0, _mean(finite), _sd(finite), 0.0, len(values) - len(finite))
 
 
@@ -115,33 +122,36 @@ def judge(reference, values, crashed=0, target=None, scale=SHAPES):
     return judge_all(reference, {"set": values}, {"set": crashed}, target, scale)["set"]._replace(log_likelihoods=None)
 
 
-def judge_all(reference, values, crashed=None, target=None, scale=SHAPES):
+def judge_all(reference, values, crashed=None, target=None, scale=SHAPES, told=None):
     """The Verdicts on all sets of a campaign, {set: Verdict}, with the baseline's under ().
 
-    reference: the metric of each run of the baseline, NaN where it diverged. values: {set: the same of its runs}.
-    crashed: {set: runs that gave no result}; they count as runs but are no evidence. target: what a training that works
-    is known to reach; a run that reaches it is as good as the baseline's mean, however high that is. Raises ValueError
-    without a finite reference.
+    reference: the metric of each run of the baseline, NaN where it diverged; {seed: metric} where sets are trained with
+    the same seeds, or else just the metrics. values: {set: the same of its runs}. crashed: {set: runs that gave no
+    result}; they count as runs but are no evidence. target: what a training that works is known to reach; a run that
+    reaches it is as good as the baseline's mean, however high that is. told: {set: the log odds, broken to fine, of
+    each run that was stopped early}, the same in every world. Raises ValueError without a finite reference.
     """
     anchor = _finite(reference)
     if not anchor:
         raise ValueError("the baseline has no finished run")
-    crashed = crashed or {}
+    crashed, early = crashed or {}, told or {}
+    values = {one: values.get(one, ()) for one in (*values, *early)}
     finite = {one: _finite(own) for one, own in values.items()}
-    worlds, told = _drop_evidence(anchor, {one: _lifted(own, anchor, target) for one, own in finite.items()}, scale)
+    lifted = {one: _lifted(own, _mean([value for _, value in anchor]), target) for one, own in finite.items()}
+    worlds, told = _drop_evidence(anchor, lifted, scale)
     verdicts = {(): baseline(reference)._replace(worlds=worlds)}
     for one in dict.fromkeys((*values, *crashed)):
-        runs = len(values.get(one, ())) + crashed.get(one, 0)
-        if not values.get(one):
+        runs = len(values.get(one, ())) + crashed.get(one, 0) + len(early.get(one, ()))
+        if not values.get(one) and not early.get(one):
             verdicts[one] = Verdict(CRASHED, runs)
             continue
-        mine = finite[one]
+        mine = [value for _, value in finite[one]]
         diverged = len(values[one]) - len(mine)
         log_odds, log_likelihoods = told[one]
-        more = _divergence_evidence(len(reference), len(anchor), diverged, len(mine))
+        more = _divergence_evidence(len(reference), len(anchor), diverged, len(mine)) + sum(early.get(one, ()))
         log_odds += more
         call = UNDECIDED if abs(log_odds) < math.log(ODDS) else BROKEN if log_odds > 0 else FINE
-        difference = _mean(mine) - _mean(anchor) if mine else None
+        difference = _mean(mine) - verdicts[()].mean if mine else None
         log_likelihoods = log_likelihoods + np.array([[0.0], [more]])
         verdicts[one] = Verdict(call, runs, log_odds, _mean(mine), _sd(mine), difference, diverged, log_likelihoods)
     return verdicts
@@ -163,27 +173,38 @@ def smallest_drop(values, scale=SHAPES):
 def falls_short(values, target, scale=SHAPES):
     """Whether the mean of these baseline values is below the target by more than their noise explains: by two standard
     errors."""
-    finite = _finite(values)
+    finite = [value for _, value in _finite(values)]
     return bool(finite) and _mean(finite) + 2 * noise(finite, scale) / math.sqrt(len(finite)) < target
 
 
 def _drop_evidence(anchor, sets, scale):
     """The Worlds that are left, and {set: (log likelihood ratio, broken to fine, of its finished runs, given all other
-    sets; the two log likelihoods, [2, K])}. Arrays before are [sigma, mean, drop, SHARED].
+    sets; the two log likelihoods, [2, K])}. anchor: the baseline's runs, (seed, value); sets: {set: the same}. Arrays
+    before are [sigma, level, drop, ALIKE, SHARED].
     """
-    sigma, mean, drop, step, prior = _grid(anchor, scale)
-    blurred = np.sqrt(sigma**2 + step**2 / 12)  # a drop lies anywhere within its step, which for large ones is > sigma
-    for value in anchor:
-        prior = prior + _log_density(value, mean, sigma)
+    kin = _Kin(anchor, [seed for runs in sets.values() for seed, _ in runs], scale)
+    low = np.maximum(scale.smallest_drop, SMALLEST_DROP_IN_NOISE * kin.own)
+    reach = np.maximum(kin.center / low, 2)
+    drop = low * reach ** DROPS[:, None]
+    blur = (drop * np.log(reach) * np.gradient(DROPS)[:, None]) ** 2 / 12  # a drop lies anywhere within its step
+    # an inverse gamma of sigma^2; the grid's equal steps of log sigma are worth sigma^2 each
+    prior = -NOISE_WEIGHT * np.log(kin.sigma) - NOISE_WEIGHT / 2 * scale.noise**2 / kin.sigma**2
+    prior = prior + np.log(kin.step) + np.zeros((len(SIGMAS), len(MEANS), len(DROPS), 1))
+    prior = prior + kin.baseline()
     prior = np.repeat(prior[..., None], len(SHARED), axis=-1)
     weight, either, likelihoods = prior, {}, {}
-    for one, values in sets.items():
-        if values:
-            runs = np.stack([_log_density(value, mean - drop, blurred) for value in values])
-            shared = runs.sum(axis=0)
-            broad = np.logaddexp(_log_mean(shared), sum(_log_mean(run) for run in runs)) - math.log(2)
+    for one, runs in sets.items():
+        if runs:
+            expected = [kin.expected(seed) for seed, _ in runs]
+            fine = sum(_log_density(value, *told) for (_, value), told in zip(runs, expected))[..., None]
+            each = [
+                _log_density(value, mean - drop, np.sqrt(sd**2 + blur))
+                for (_, value), (mean, sd) in zip(runs, expected)
+            ]
+            shared = sum(each)
+            broad = np.logaddexp(_log_mean(shared), sum(map(_log_mean, each))) - math.log(2)
             broken = np.logaddexp(np.log(SHARED) + shared[..., None], np.log1p(-SHARED) + broad[..., None])
-            fine = sum(_log_density(value, mean, sigma) for value in values)[..., None] + np.zeros_like(broken)
+            fine = fine + np.zeros_like(broken)
         else:
             fine = broken = np.zeros_like(prior)
         likelihoods[one] = np.stack([fine, broken])
@@ -194,22 +215,63 @@ def _drop_evidence(anchor, sets, scale):
     for one, both in likelihoods.items():
         fine, broken = (log_sum(weight - either[one] + each) for each in both)
         told[one] = float(broken - fine), both[:, kept]
-    each = np.broadcast_arrays(prior, sigma[..., None], mean[..., None], drop[..., None], SHARED)
-    log_weight, sigma, mean, drop, shared = (of[kept] for of in each)
-    return Worlds(log_weight, mean, sigma, drop, shared), told
+    each = np.broadcast_arrays(prior, *(of[..., None] for of in (kin.level, kin.own, drop)), SHARED)
+    return Worlds(*(of[kept] for of in each)), told
 
 
-def _grid(anchor, scale):
-    """sigma, mean, drop and the steps of drop, broadcast against each other, and the logarithm of the prior."""
-    sigma = scale.noise * SIGMAS[:, None, None]
-    center, error = _mean(anchor), noise(anchor, scale) / math.sqrt(len(anchor))
-    mean = center + error * MEANS[None, :, None]
-    low = np.maximum(scale.smallest_drop, SMALLEST_DROP_IN_NOISE * sigma)
-    drop = low * np.maximum(center / low, 2) ** DROPS
-    step = drop * np.log(np.maximum(center / low, 2)) * np.gradient(DROPS)
-    # an inverse gamma of sigma^2; the grid's equal steps of log sigma are worth sigma^2 each
-    prior = -NOISE_WEIGHT * np.log(sigma) - NOISE_WEIGHT / 2 * scale.noise**2 / sigma**2
-    return sigma, mean, drop, step, prior + np.zeros((len(SIGMAS), len(MEANS), len(DROPS)))
+class _Kin:
+    """What is expected of the runs of each seed, given the level of the first seed and the baseline.
+
+    The first seed is that of the baseline's which most other runs share. Arrays are [sigma, level, drop, ALIKE], some
+    of length 1. sigma: the standard deviation between seeds. own: within one, between sets. level: the first seed's.
+    step: what a step of the grid of levels is worth. center: the mean of the baseline.
+
+    With a share a of sigma^2 in the seeds' levels, and mu flat: given the first seed's level L and the values b of m
+    other seeds, mu is normal with mean (L + a sum(b)) / (1 + a m) and variance a sigma^2 / (1 + a m).
+    """
+
+    def __init__(self, anchor, seeds, scale):
+        known = [seed for seed, _ in anchor if seed is not None]
+        self.alike = ALIKE if known else ALIKE[:1]
+        first = max(known, key=lambda seed: (seeds.count(seed), -known.index(seed)), default=None)
+        self.first = next((run for run in anchor if run[0] == first), anchor[0])
+        self.others = [run for run in anchor if run is not self.first]
+        values = [value for _, value in anchor]
+        self.center = _mean(values)
+        self.sigma = scale.noise * SIGMAS[:, None, None, None]
+        self.own = self.sigma * np.sqrt(1 - self.alike)
+        sd, m = noise(values, scale), len(self.others)
+        # the grid lies where the baseline says the level is: the first seed's run, and the others' mean through mu
+        mine, theirs = 1 / (1 - self.alike), 1 / (self.alike + 1 / m) if m else 0.0
+        rest = _mean([value for _, value in self.others]) if m else 0.0
+        middle = (mine * self.first[1] + theirs * rest) / (mine + theirs)
+        self.step = sd / np.sqrt(mine + theirs)
+        self.level = middle + self.step * MEANS[:, None, None]
+
+    def baseline(self):
+        """The logarithm of the density of its runs, each given those before."""
+        told = _log_density(self.first[1], self.level, self.own)
+        for number, (_, value) in enumerate(self.others):
+            mean, variance = self._mu(self.others[:number])
+            told = told + _log_density(value, mean, np.sqrt(self.sigma**2 + variance))
+        return told
+
+    def expected(self, seed):
+        """The mean of runs of a seed of a set that is fine, and their standard deviation."""
+        if seed is not None and seed == self.first[0]:
+            return self.level, self.own
+        mean, variance = self._mu(self.others)
+        twin = next((value for one, value in self.others if seed is not None and one == seed), None)
+        if twin is None:
+            return mean, np.sqrt(self.sigma**2 + variance)
+        apart = 1 - self.alike
+        return apart * mean + self.alike * twin, np.sqrt(self.sigma**2 * (1 - self.alike**2) + apart**2 * variance)
+
+    def _mu(self, others):
+        """Its mean and variance, given the level and some of the other seeds' values."""
+        weight = 1 + self.alike * len(others)
+        total = sum(value for _, value in others)
+        return (self.level + self.alike * total) / weight, self.alike * self.sigma**2 / weight
 
 
 def _log_density(value, mean, sigma):
@@ -226,14 +288,14 @@ def _divergence_evidence(reference_runs, reference_finished, diverged, finished)
     )
 
 
-def _lifted(values, anchor, target):
-    return [value if target is None or value < target else max(value, _mean(anchor)) for value in values]
+def _lifted(runs, mean, target):
+    return [(seed, value if target is None or value < target else max(value, mean)) for seed, value in runs]
 
 
 def _log_mean(logs):
-    """Over the last axis, kept."""
-    top = logs.max(axis=-1, keepdims=True)
-    return top + np.log(np.exp(logs - top).mean(axis=-1, keepdims=True))
+    """Over the drops, the last axis but one, kept."""
+    top = logs.max(axis=-2, keepdims=True)
+    return top + np.log(np.exp(logs - top).mean(axis=-2, keepdims=True))
 
 
 def log_sum(logs, axis=None):
@@ -243,7 +305,9 @@ def log_sum(logs, axis=None):
 
 
 def _finite(values):
-    return [value for value in values if math.isfinite(value)]
+    """The runs that did not diverge, as (seed, value); the seed None where none is told."""
+    runs = values.items() if isinstance(values, dict) else ((None, value) for value in values)
+    return [(seed, value) for seed, value in runs if math.isfinite(value)]
 
 
 def _mean(values):

@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import os
+import shutil
 import time
 from pathlib import Path
 
@@ -84,6 +85,20 @@ def trial_folder(folder, trial):
     launcher's.
     """
     return Path(folder) / "trials" / trial
+
+
+def copy_taken(folder, events):
+    """Copies, for runs that events say are taken over from campaigns beside this one, what their trainer told."""
+    for event in events:
+        if event["kind"] == "taken":
+            campaign, _, trial = event["source"].partition("/")
+            theirs = trial_folder(Path(folder).parent / campaign, trial) / "out"
+            mine = trial_folder(folder, event["trial"]) / "out"
+            with writing(folder):
+                mine.mkdir(parents=True, exist_ok=True)
+                for name in ("metrics.jsonl", "result.json"):
+                    if (theirs / name).exists():
+                        shutil.copy(theirs / name, mine / name)
 
 
 def earlier_seconds(runs, settings):

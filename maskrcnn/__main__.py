@@ -14,10 +14,12 @@ from pathlib import Path
 import click
 
 from maskrcnn import horovod_run
-from maskrcnn.data import coco
+from maskrcnn.data import coco, shapes
+from maskrcnn.detections import coco_metrics, metric_names
 from maskrcnn.draw import draw, write_png
 from maskrcnn.errors import UserError
 from maskrcnn.faults import FAULTS, parse_plant
+from maskrcnn.key import key
 from maskrcnn.runfolder import RunFolder, write_json
 from maskrcnn.settings import check, check_function, check_python, check_tensorflow, data_folder, parse
 from maskrcnn.signals import StopSignals
@@ -94,6 +96,7 @@ def train(flags, seed, preset, out, data, weights, batch, ranks, hosts, plant, c
     check(settings, out)
     folder.check_settings(settings)
     if only_check:
+        click.echo(json.dumps({"key": key(settings), "metrics": metric_names(_areas(settings))}))
         return 0
     if folder.result() is not None:
         click.echo(f"{folder.path} has finished already: its result.json is there.", err=True)
@@ -108,6 +111,13 @@ def train(flags, seed, preset, out, data, weights, batch, ranks, hosts, plant, c
             from maskrcnn.train import train as run
 
             return run(settings, folder, signals)
+
+
+def _areas(settings):
+    """Those of the objects that an evaluation looks for, as far as they are known before anything is drawn."""
+    if settings.data is None:
+        return shapes.AREAS
+    return [area for record in coco.load(settings.data, "val").records for area in record.areas]
 
 
 def _train_rank(settings, folder):
@@ -136,7 +146,6 @@ def evaluate(folder, data, as_json):
     from maskrcnn.train import predictor
 
     # isort: split
-    from maskrcnn.detections import coco_metrics
     from maskrcnn.evaluate import detect_dataset
 
     predict, config = predictor(folder)

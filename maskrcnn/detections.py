@@ -11,6 +11,7 @@ from pycocotools.cocoeval import COCOeval
 from maskrcnn.data.coco import coco_index
 
 STATS = ("AP", "AP50", "AP75", "AP_small", "AP_medium", "AP_large")  # the first six numbers of COCOeval
+AREAS = {"AP_small": (0, 32**2), "AP_medium": (32**2, 96**2), "AP_large": (96**2, 1e10)}  # in pixels; COCOeval's
 
 
 class Detection(NamedTuple):
@@ -96,6 +97,13 @@ def from_coco(results, category_ids):
         box = (x, y, x + w, y + h)
         detections.append(Detection(r["image_id"], label_of[r["category_id"]], r["score"], box, r["segmentation"]))
     return detections
+
+
+def metric_names(areas):
+    """The names of what `coco_metrics` gives where the objects to be found have these areas, in pixels."""
+    areas = np.asarray(areas)
+    there = {size: bool(((areas >= least) & (areas <= most)).any()) for size, (least, most) in AREAS.items()}
+    return [f"{kind}/{name}" for kind in ("bbox", "segm") for name in STATS if there.get(name, True)]
 
 
 def coco_metrics(dataset, detections):

@@ -25,10 +25,11 @@ from maskrcnn.data import coco
 from maskrcnn.errors import UserError
 from maskrcnn.evaluate import INPUT_NAMES, OUTPUT_NAMES
 from maskrcnn.inputs import specs, unpack
+from maskrcnn.key import joined, key
 from maskrcnn.model import MaskRCNN
 from maskrcnn.runfolder import MetricsFile
 from maskrcnn.settings import data_folder
-from maskrcnn.version import code_version, package_version
+from maskrcnn.version import package_version
 
 PREFETCH = 4  # batches waiting in the queue
 
@@ -45,11 +46,13 @@ def train(settings, folder, signals, ranks=None):
     dataset, validation = coco.load(data, "train"), coco.load(data, "val")
     config = dataclasses.replace(settings.config, classes=len(dataset.category_names))
     if chief:
+        own_key = joined((folder.run() or {}).get("key"), key(settings))  # now: the code may change while it runs
         folder.write_run(
             settings,
             batch=config.batch,
             categories=list(dataset.category_names),
-            code_version=code_version(),
+            key=own_key,
+            code_version=own_key["code"],
             version=package_version(),
         )
     checkpoint_path = tfv1.train.latest_checkpoint(str(folder.checkpoints)) if folder.checkpoints.exists() else None
@@ -116,7 +119,8 @@ def train(settings, folder, signals, ranks=None):
                 "config": dataclasses.asdict(config),
                 "batch": config.batch,
                 "hardware": hardware(),
-                "code_version": code_version(),
+                "key": own_key,
+                "code_version": own_key["code"],
             }
         )
     return 0

@@ -38,14 +38,23 @@ class Bench:
         path = self.folder / "starts.txt"
         return path.read_text().splitlines() if path.exists() else []
 
-    def run(self, name="c", flags=BLOCK, slots=2, max_runs=None, listen=lambda event, controller: None, **options):
+    def run(
+        self,
+        name="c",
+        flags=BLOCK,
+        slots=2,
+        max_runs=None,
+        listen=lambda event, controller: None,
+        early_stop=False,
+        **options,
+    ):
         """Runs a campaign in this process until it ends; returns its State."""
         folder = store.create(self.runs, name)
         with lease.Lease(folder):
             log = eventlog.Writer(folder / store.LOG)
             state, _ = store.load(folder)
             if state.settings is None:
-                settings = Settings(name, flags, trainer=self.trainer, workdir=str(self.folder))
+                settings = Settings(name, flags, early_stop=early_stop, trainer=self.trainer, workdir=str(self.folder))
                 event = {"kind": "created", "time": time.time(), "settings": settings.to_json()}
                 log.append(event)
                 state = apply(state, event)

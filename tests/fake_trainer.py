@@ -6,6 +6,12 @@ First argument: a JSON file with
   crashes   [[flags], times]: exit code 1 for so many attempts of each such run;
   base      accuracy (default .7); seconds of a run (default .05);
   stubborn  SIGTERM is ignored;
+  curves    evaluations are written as `--set eval_every` asks, its steps taken as those of 1000: the accuracies at the
+            end, times a part that grows towards 1, and give or take this number;
+  slow      {flags joined by commas: seconds of such a run, instead};
+  key       what it says that runs depend on; {"flags": {flag: text}} among it where that flag is on; none without this;
+  elsewhere what the key of a run has instead, as on a machine that is unlike;
+  sizes     reports bbox/AP_small and segm/AP_small, too, which `breaks` may name;
   parity    {flag: what differs from a piece that agrees}, or {"sleep": seconds}, {"crash": words} for the command
             `parity`, which there is none of without this.
 It keeps its step in `state.json`, so that a run goes on where it was, and notes each start beside the table in
@@ -52,6 +58,7 @@ def main():
     if given.data and not (Path(given.data) / "annotations").is_dir():
         sys.exit(refuse(f"{given.data} is not a COCO folder: it has no annotations/."))
     if given.check:
+        print(json.dumps({"key": table.get("key"), "metrics": sorted(accuracies(table, flags, 0))}))
         return
     if has(flags, table.get("refuses", [])):
         sys.exit(refuse("--plant mod:fn: no module named 'mod'; mend the name."))
@@ -75,12 +82,15 @@ def main():
     starts = (table_path.parent / "starts.txt").read_text().splitlines().count(run)
     state = out / "state.json"
     first = json.loads(state.read_text())["step"] if state.exists() else 0
-    seconds = table.get("seconds", 0.05) / STEPS
+    seconds = table.get("slow", {}).get(given.flags, table.get("seconds", 0.05)) / STEPS
+    every = next((int(one.partition("=")[2]) * STEPS // 1000 for one in given.set if one.startswith("eval_every=")), 0)
     for step in range(first + 1, STEPS + 1):
         time.sleep(seconds)
         state.write_text(json.dumps({"step": step}))
         with open(out / "metrics.jsonl", "a") as file:
             print(json.dumps({"step": step, "steps": STEPS, "wall": step * seconds, "total_loss": 1 / step}), file=file)
+            if "curves" in table and every and step % every == 0 and step < STEPS:
+                print(json.dumps(evaluation(table, flags, given.seed, step, seconds)), file=file)
         if wanted and has(flags, [wanted]) and starts <= times and step >= STEPS // 2:
             sys.exit("RuntimeError: out of luck")
         if any(stop):
@@ -92,6 +102,9 @@ def main():
         "metrics": {} if diverged else accuracies(table, flags, given.seed),
         "wall": STEPS * seconds,
     }
+    if "key" in table:
+        on = {flag: text for flag, text in table["key"].get("flags", {}).items() if flag in flags}
+        result["key"] = {**table["key"], "flags": on, **table.get("elsewhere", {})}
     (out / "result.tmp").write_text(json.dumps(result))
     os.replace(out / "result.tmp", out / "result.json")
 
@@ -128,10 +141,20 @@ def parity(table_path, table, words):
 def accuracies(table, flags, seed):
     noise = random.Random(f"{','.join(flags)} {seed}")
     metrics = {}
-    for metric in ("bbox", "segm"):
+    for metric in ("bbox", "segm", *(("bbox/AP_small", "segm/AP_small") if table.get("sizes") else ())):
         drop = table.get("drop", 0.2) if has(flags, table.get("breaks", {}).get(metric, [])) else 0.0
-        metrics[f"{metric}/AP"] = table.get("base", 0.7) - drop + noise.uniform(-0.01, 0.01)
+        metrics[metric if "/" in metric else f"{metric}/AP"] = (
+            table.get("base", 0.7) - drop + noise.uniform(-0.01, 0.01)
+        )
     return metrics
+
+
+def evaluation(table, flags, seed, step, seconds):
+    noise = random.Random(f"{','.join(flags)} {seed} {step}")
+    part = 1 - 0.8 ** (20 * step / STEPS)
+    found = {key: part * value for key, value in accuracies(table, flags, seed).items()}
+    found = {key: value + noise.uniform(-1, 1) * table["curves"] for key, value in found.items()}
+    return {"step": step, "steps": STEPS, "wall": step * seconds, **found}
 
 
 def note(table_path, line):

@@ -321,6 +321,30 @@ def test_a_run_that_can_no_longer_matter_is_cancelled():
     assert [want.flags for want in answer.wanted] == [("RPN_LOSS",)]
 
 
+def test_a_run_that_another_metric_needs_goes_on():
+    """In flight, it is of no use to a metric that is settled or all but, and is kept for the one that is not."""
+    _, _, table = campaign(ALL, (("RPN_LOSS",),))
+    subset = ALL[:2]
+    for other in ({}, table):
+        answer = bayes.search(Question(ALL, {"segm": table, "bbox": other}, (subset,), 1))
+        assert answer.cancel == () and list(answer.stakes[subset]) == (["bbox"] if not other else [])
+    del table[("RPN_LOSS",)]
+    open_too = {(): table[()], ALL: Verdict(BROKEN, 1, 6.0)}
+    answer = bayes.search(Question(ALL, {"segm": table, "bbox": open_too}, (subset,), 1))
+    stakes = answer.stakes[subset]
+    assert stakes["bbox"].matters and not stakes["segm"].matters and answer.cancel == ()
+    assert stakes["segm"].log_odds < -3 < stakes["bbox"].log_odds < 3  # fine, as far as segm is concerned
+    assert subset in [want.flags for want in answer.wanted]
+
+
+def test_a_run_that_a_conclusion_waits_for_matters_however_little_it_tells():
+    """The whole set again, for a metric that nothing breaks as far as is known; its culprit breaks the other one."""
+    segm = {(): Verdict(BASELINE, 3, 0.0), ALL: Verdict(BROKEN, 1, 6.0), ("RPN_LOSS",): Verdict(BROKEN, 1, 6.0)}
+    bbox = {subset: Verdict(FINE, 1, -7.0) if subset else verdict for subset, verdict in segm.items()}
+    stakes = bayes.search(Question(ALL, {"segm": segm, "bbox": bbox}, (ALL,), 1)).stakes[ALL]
+    assert stakes["bbox"].matters and stakes["bbox"].log_odds < -4
+
+
 def test_metrics_share_their_runs():
     runs = {}
     breaks = {"bbox": [("RPN_LOSS",)], "segm": [("RPN_LOSS",), ("MASK_LOSS",)]}

@@ -1,5 +1,6 @@
 """The commands through click's runner."""
 
+import dataclasses
 import json
 import re
 import sys
@@ -8,7 +9,8 @@ import pytest
 from bisecting import Bench
 from click.testing import CliRunner
 
-from bisect_cli import store
+from bisect_cli import store, trainer
+from bisect_cli.campaign import Settings
 from bisect_cli.cli import main
 
 FAULT = {"segm": [["ROI_ALIGN_MASK"]]}
@@ -86,7 +88,7 @@ def test_status_json_is_what_is_documented(finished):
         wanted = "baseline" if not trial["flags"] else "broken" if broken else "fine"
         assert trial["verdict"]["segm"] == wanted
     depths = {tuple(row["flags"]): row["depth"] for row in told["subsets"]}
-    assert depths[()] == 0 and depths[("ROI_ALIGN_MASK",)] == 1
+    assert {flags for flags, depth in depths.items() if not depth} == {(), tuple(told["flags"])}
     documented = (store.Path(__file__).parents[1] / "docs" / "status-json.md").read_text()
     for key in (*told, *told["trials"][0], *told["subsets"][0], *told["subsets"][1]["evidence"]["segm"]):
         assert f"`{key}`" in documented, f"{key} is not documented"
@@ -158,7 +160,33 @@ def test_dry_run_writes_nothing(cli, bench):
     assert result.exit_code == 0
     assert "baseline (all off): 3 runs" in result.output and "4 runs if nothing breaks; at most" in result.output
     assert "not known until a first run" in result.output
+    assert "evaluated at step 600 too, and stopped there if that settles their verdict" in result.output
     assert not bench.runs.exists() and not bench.starts()
+
+
+@pytest.mark.parametrize(
+    "words, asked",
+    [
+        ([], ["eval_every=600"]),
+        (["--set", "steps=900"], ["steps=900", "eval_every=540"]),
+        (["--set", "eval_every=50"], ["eval_every=50"]),
+        (["--no-early-stop"], []),
+    ],
+)
+def test_a_run_that_may_be_stopped_early_is_evaluated_on_the_way(cli, bench, words, asked):
+    cli("start", "--flags", "L2B5", "--name", "c", "--max-runs", "1", "--no-parity", *words)
+    (argv,) = (event["argv"] for event in bench.events() if event["kind"] == "started")
+    assert [value for option, value in zip(argv, argv[1:]) if option == "--set"] == asked
+    told = cli("start", "--flags", "L2B5", "--dry-run", *words).output
+    assert ("evaluated at step" in told) == (words != ["--no-early-stop"] and "eval_every=50" not in words)
+    assert store.load(bench.runs / "c")[0].settings.early_stop == ("--no-early-stop" not in words)
+
+
+def test_campaigns_from_before_there_was_early_stopping_go_on_without():
+    old = {key: value for key, value in Settings("old", ("MASK_LOSS",)).to_json().items() if key != "early_stop"}
+    settings = Settings.from_json(old)
+    assert not settings.early_stop and "--set" not in trainer.argv(settings, (), 0, "out")
+    assert not settings.differences(dataclasses.replace(settings, early_stop=True))  # the same `start` goes on with it
 
 
 def test_dry_run_learns_the_time_from_earlier_runs(finished):

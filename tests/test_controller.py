@@ -189,6 +189,83 @@ def test_a_run_that_can_no_longer_matter_is_cancelled(bench, monkeypatch):
     assert state.trials[cancelled[0]["trial"]].attempts == 2
 
 
+BOTH = {"bbox": [["ROI_ALIGN_MASK"]], "segm": [["ROI_ALIGN_MASK"]]}
+SLOW = {flags: 1.5 for flags in (",".join(BLOCK), "ROI_ALIGN_MASK", "ROI_ALIGN_MASK,CROP_AND_RESIZE_MASK")}
+
+
+def steps_made(bench, trial):
+    return json.loads((store.trial_folder(bench.runs / "c", trial.id) / "out" / "state.json").read_text())["step"]
+
+
+def test_a_run_is_stopped_when_its_curve_settles_its_verdict(bench):
+    """It saves and ends, counts as a run, and the campaign ends as without that."""
+    bench.set(breaks=BOTH, drop=0.5, curves=0.005, slow=SLOW)
+    state = bench.run(early_stop=True)
+    assert state.state == "finished"
+    assert culprits(state) == culprits(state, "bbox") == [("ROI_ALIGN_MASK",)]
+    early = [trial for trial in state.trials.values() if trial.state == "stopped early"]
+    assert early and all("ROI_ALIGN_MASK" in trial.flags and not trial.metrics for trial in early)
+    assert all(trial.early["step"] == 12 <= steps_made(bench, trial) < 20 for trial in early)
+    assert all(event["code"] == 143 for event in bench.events() if event.get("outcome") == "stopped early")
+    assert len(bench.starts()) == len(set(bench.starts())) == len(state.trials)  # none was started again
+    verdict = analyse(state).verdicts["segm"][early[0].flags]
+    assert verdict.call == "broken" and verdict.runs == len(state.of(early[0].flags))
+    told = bench.status()
+    (shown,) = (trial for trial in told["trials"] if trial["id"] == early[0].id)
+    assert shown["state"] == "stopped early" and shown["step"] < shown["steps"] == 20
+    assert shown["stopped_early"]["segm"]["value"] < shown["stopped_early"]["segm"]["baseline"]
+
+
+def test_no_run_is_stopped_early_unless_asked_or_without_evaluations(bench):
+    slow = {",".join(BLOCK): 0.6}
+    bench.set(breaks=BOTH, drop=0.5, curves=0.005, slow=slow)
+    state = bench.run("off")
+    bench.set(breaks=BOTH, drop=0.5, slow=slow)
+    other = bench.run("blind", early_stop=True)
+    for trials in (state.trials, other.trials):
+        assert {trial.state for trial in trials.values()} <= {"finished", "stopped", "waiting"}
+    assert culprits(state) == culprits(other) == [("ROI_ALIGN_MASK",)]
+
+
+def test_noise_stops_no_fine_run(bench):
+    bench.set(curves=0.08, slow={",".join(BLOCK): 0.6})
+    state = bench.run(early_stop=True)
+    assert state.state == "finished" and all(trial.state == "finished" for trial in state.trials.values())
+
+
+def test_a_run_goes_on_for_a_metric_that_is_not_settled(bench):
+    """Broken in segm alone, the whole set is needed to the end for bbox; later runs are not."""
+    bench.set(breaks=FAULT, drop=0.5, curves=0.005, slow=SLOW)
+    state = bench.run(early_stop=True)
+    assert culprits(state) == [("ROI_ALIGN_MASK",)] and analyse(state).plans["bbox"].clean > 0.95
+    assert state.of(BLOCK)[0].state == "finished"
+    early = [trial for trial in state.trials.values() if trial.state == "stopped early"]
+    assert early and all(trial.early["metrics"]["bbox"]["log_odds"] == 0 for trial in early)
+
+
+def test_a_run_lost_as_it_was_to_be_stopped_is_not_started_again(bench):
+    """The controller dies between the request and the log; what the curve says is on disk."""
+    bench.set(breaks=BOTH, drop=0.5, curves=0.005, seconds=0.1, slow={",".join(BLOCK): 40})
+    controller = bench.spawn("start", "--flags", "L2B5", "--name", "c", "--slots", "2", "--no-parity")
+    out = bench.runs / "c" / "trials" / "t04" / "out" / "metrics.jsonl"
+    wait_for(lambda: out.exists() and sum(event.get("outcome") == "finished" for event in bench.events()) >= 3)
+    kill(controller)
+    (trial,) = (trial for trial in store.load(bench.runs / "c")[0].running if trial.flags == BLOCK)
+    process.signal_group(trial.ticket["pid"], signal.SIGKILL)
+    baseline = bench.runs / "c" / "trials" / "t01" / "out" / "metrics.jsonl"
+    looked = [json.loads(line) for line in baseline.read_text().splitlines() if "AP" in line]
+    with open(out, "a") as file:
+        for line in looked:
+            print(json.dumps({**line, "bbox/AP": 0.1, "segm/AP": 0.1}), file=file)
+    code, told, err = bench.call("resume", "c", "--slots", "2")
+    assert code == 0, err
+    assert bench.starts().count(f"{','.join(BLOCK)} 0") == 1
+    state, _ = store.load(bench.runs / "c")
+    assert state.trials["t04"].state == "stopped early" and state.trials["t04"].attempts == 1
+    assert "seed 0: stopped early: settled at step 12 of 20, bbox .100 where the baseline has ." in told
+    assert culprits(state) == [("ROI_ALIGN_MASK",)]
+
+
 def test_a_silent_run_counts_as_crashed(bench):
     bench.set(seconds=1000)
     state = bench.run(hung=0.3, slots=3)
@@ -219,10 +296,11 @@ def test_nothing_runs_that_the_log_does_not_know(bench, monkeypatch):
 
 @pytest.mark.parametrize("orphans", ["alive", "dead"])
 def test_sigkill_of_the_controller_then_resume(bench, orphans):
-    bench.set(breaks=FAULT, seconds=1.2)
+    bench.set(breaks=FAULT, seconds=4)  # those under way are to outlive the start of another controller
     controller = bench.spawn("start", "--flags", "L2B5", "--name", "c", "--slots", "2", "--search", "halving")
     wait_for(lambda: len(bench.starts()) >= 4)
     kill(controller)
+    bench.set(breaks=FAULT)
     state, _ = store.load(bench.runs / "c")
     assert len(state.running) == 2
     told = bench.status()

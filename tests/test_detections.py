@@ -5,7 +5,7 @@ import pytest
 from pycocotools import mask as mask_util
 
 from maskrcnn.data import coco, shapes
-from maskrcnn.detections import Detection, coco_metrics, encode, from_coco, paste_masks, to_coco
+from maskrcnn.detections import Detection, coco_metrics, encode, from_coco, metric_names, paste_masks, to_coco
 
 
 def paste(mask, box, height=10, width=12):
@@ -130,6 +130,9 @@ def test_metrics_of_perfect_of_no_and_of_shifted_detections(dataset, capfd):
     names = {f"{kind}/{name}" for kind in ("bbox", "segm") for name in ("AP", "AP50", "AP75", "AP_small", "AP_medium")}
     metrics = coco_metrics(dataset, perfect(dataset))
     assert metrics == dict.fromkeys(names, 1.0)  # no shape is large: no AP_large
+    areas = np.concatenate([record.areas for record in dataset.records])
+    assert set(metric_names(areas)) == set(metric_names(shapes.AREAS)) == names
+    assert set(metric_names([*areas, 1e5])) - names == {"bbox/AP_large", "segm/AP_large"}
     assert coco_metrics(dataset, []) == dict.fromkeys(names, 0.0)
     shifted = coco_metrics(dataset, perfect(dataset, shift=2))
     assert shifted["bbox/AP"] == 1 and shifted["segm/AP"] < 0.8

@@ -44,6 +44,15 @@ def test_crashes_are_no_evidence():
     assert judge(BASELINE, [0.7], crashed=2).log_odds == judge(BASELINE, [0.7]).log_odds
 
 
+def test_a_run_stopped_early_speaks_with_the_odds_it_had():
+    told = judging.judge_all(BASELINE, {"both": [0.5]}, {}, told={"both": [4.6], "only": [4.6]})
+    assert told["only"].log_odds == pytest.approx(4.6) and told["only"].call == BROKEN
+    assert told["only"].runs == 1 and told["only"].mean is None
+    assert told["both"].log_odds == pytest.approx(judge(BASELINE, [0.5]).log_odds + 4.6) and told["both"].runs == 2
+    fine, broken = told["only"].log_likelihoods
+    assert np.allclose(broken - fine, 4.6)  # in every world
+
+
 def test_a_baseline_without_results_is_an_error():
     with pytest.raises(ValueError):
         judge([NAN, NAN], [0.7])
@@ -113,6 +122,37 @@ def test_the_scale_is_that_of_the_training():
     """A drop of two points is nothing on short training, and six times the noise of a long one."""
     assert judge([0.37, 0.373, 0.368], [0.35]).call != BROKEN
     assert judge([0.37, 0.373, 0.368], [0.35], scale=judging.COCO).call == BROKEN
+
+
+def test_a_run_is_compared_with_the_baseline_of_its_seed():
+    """The seed whose baseline is high makes a run that would do for another seed a low one, and the other way round."""
+    reference = {0: 0.66, 1: 0.725, 2: 0.71, 3: 0.70, 4: 0.673}
+    fine = {f"fine {i}": {0: 0.66 + 0.005 * (-1) ** i, 1: 0.725 + 0.005 * (-1) ** i} for i in range(3)}
+    told = judging.judge_all(reference, {"low": {0: 0.665}, "high": {1: 0.665}, **fine})
+    assert told["low"].call == FINE and told["high"].call == BROKEN
+    apart = judging.judge_all(list(reference.values()), {"one": [0.665]})["one"]
+    assert apart.call == UNDECIDED
+    assert judge({0: 0.70, 1: 0.71, 2: 0.69}, {3: 0.66}).call == UNDECIDED
+
+
+@pytest.mark.parametrize("seed, at", [(0, 0), (2, 2), (9, 3)])
+def test_what_is_expected_of_a_seed_is_the_normal_distribution_given_the_baseline(seed, at):
+    """Against the textbook formula for conditioning; index 3 stands for a seed that the baseline lacks."""
+    anchor = [(0, 0.66), (1, 0.725), (2, 0.71)]
+    kin = judging._Kin(anchor, [0, 0, 2], judging.SHAPES)
+    s, m, share = 9, 4, judging.ALIKE[1]
+    level, sigma = kin.level[m, 0, 1], kin.sigma[s, 0, 0, 0]
+    flat = 1e4  # standard deviation of mu, in sigma
+    shared = flat**2 + share * np.eye(4)  # of the four seeds' levels
+    # given the first level, the two other baseline runs: what of a run of seed `at`?
+    given = np.array([level, 0.725, 0.71])
+    among = shared[np.ix_([0, 1, 2], [0, 1, 2])] + np.diag([0, 1 - share, 1 - share])
+    cross = shared[at, [0, 1, 2]]
+    mean = given.mean() + cross @ np.linalg.solve(among, given - given.mean())
+    variance = shared[at, at] + 1 - share - cross @ np.linalg.solve(among, cross)
+    told, sd = (np.broadcast_to(of, (len(judging.SIGMAS), len(judging.MEANS), 1, 2)) for of in kin.expected(seed))
+    assert told[s, m, 0, 1] == pytest.approx(mean, abs=1e-4)
+    assert sd[s, m, 0, 1] == pytest.approx(sigma * math.sqrt(variance), rel=1e-3)
 
 
 @pytest.fixture(scope="module")

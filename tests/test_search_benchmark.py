@@ -15,6 +15,21 @@ def benchmark(root, monkeypatch):
     monkeypatch.syspath_prepend(root / "benchmarks" / "search")
 
 
+def test_journals_of_all_kinds_leave_the_result_as_it_is():
+    import journals
+    from click.testing import CliRunner
+    from landscape import draw
+
+    one = draw(journals.FLAGS, "one", journals.ERROR, 1)
+    ((culprit,),) = one.truth("metric")
+    right, wrong = (journals.journal(one, kind, 1) for kind in (journals.JOURNALS[1], journals.JOURNALS[3]))
+    assert [flags for flags, odds in right.items() if odds > 0] == [(culprit,)] and wrong[(culprit,)] < 0
+    assert journals.of_2019()["segm"][("ROI_ALIGN_MASK",)] < 0 < journals.of_2019()["segm"][("SAMPLE_TARGETS",)]
+    told = CliRunner().invoke(journals.main, ["--campaigns", "1", "--truth", "one"])
+    assert told.exit_code == 0, told.output
+    assert told.output.count("100%") == 6 and "wrong |" not in told.output.partition("| one")[2]
+
+
 def test_a_threshold_errs_as_often_as_the_cell_says():
     import landscape
 

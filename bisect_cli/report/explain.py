@@ -4,7 +4,7 @@ import math
 
 from bisect_cli import flags as sets
 from bisect_cli import judge
-from bisect_cli.analysis import outcomes
+from bisect_cli.analysis import outcomes, told_early
 from bisect_cli.report.lines import number
 from bisect_cli.report.summary import percent
 
@@ -17,6 +17,11 @@ def of_trial(state, analysis, trial):
     yield f"{trial.id}: {label}, seed {trial.seed}, {trial.state}"
     if trial.why:
         yield f"  it was run because: {trial.why}"
+    if trial.source:
+        yield f"  it was taken over from {trial.source}"
+    stale = state.stale(trial)
+    if stale:
+        yield f"  it is stale, as {' and '.join(stale)} differs from now; the verdicts below are not on it"
     for metric, table in analysis.verdicts.items():
         yield ""
         if () not in table:
@@ -44,6 +49,7 @@ def of_campaign(state, analysis):
         yield from _result(state, plan, table)
         if plan.note:
             yield f"  note: {plan.note}"
+        yield from _hearsay(state, analysis.hearsay[metric])
         if plan.beliefs:
             yield "  explanations, and how likely each is given all verdicts:"
             for belief in plan.beliefs[:SHOWN]:
@@ -54,7 +60,7 @@ def of_campaign(state, analysis):
 def _baseline(state, analysis, metric):
     base, scale = analysis.verdicts[metric][()], analysis.scale
     values, _ = outcomes(state, (), metric)
-    finite = [value for value in values if math.isfinite(value)]
+    finite = [value for value in values.values() if math.isfinite(value)]
     shown = " ".join(number(value) for value in finite)
     smallest = number(judge.smallest_drop(finite, scale))
     yield (
@@ -68,9 +74,18 @@ def _verdict(state, analysis, metric, flags, verdict):
     if verdict.call == judge.CRASHED:
         yield f"  {crashed} runs crashed and gave no {metric}: that is no evidence; a run that ends would be."
         return
-    shown = " ".join("NaN" if math.isnan(value) else number(value) for value in values)
+    reference, _ = outcomes(state, (), metric)
+    shown = ", ".join(f"{_value(value)}{_twin(reference, seed)}" for seed, value in values.items()) or "none finished"
     difference = "" if verdict.difference is None else f", {number(verdict.difference, signed=True)} to the baseline"
     yield f"  {metric} of its runs: {shown}{difference}."
+    for trial in state.of(flags):
+        if trial.early:
+            there = trial.early["metrics"][metric]
+            yield (
+                f"  {trial.id} was stopped early, at step {trial.early['step']} of {trial.early['steps']}, with "
+                f"{metric} {number(there['value'])} where the baseline has {number(there['baseline'])}: "
+                f"{_times(there['log_odds']) if there['log_odds'] else 'no evidence'} (docs/early-stopping.md)."
+            )
     yield f"  That is {_times(verdict.log_odds)}, so it is {verdict.call} (a verdict needs {judge.ODDS} times)."
     mean = analysis.verdicts[metric][()].mean
     more = [value for value in (mean, verdict.mean) if value is not None]
@@ -79,15 +94,26 @@ def _verdict(state, analysis, metric, flags, verdict):
         yield f"  One more run with {metric} {number(value)} would make it {then.call} ({_times(then.log_odds)})."
 
 
+def _twin(reference, seed):
+    """What the baseline's run of the same seed, which is likely to be alike, came to."""
+    return f" (seed {seed}; the baseline's {_value(reference[seed])})" if seed in reference else ""
+
+
+def _value(value):
+    return "NaN" if math.isnan(value) else number(value)
+
+
 def _again(state, analysis, metric, flags, value):
     """The verdict on a set, had one more run of it ended with this value."""
     settings = state.settings
     tried = [subset for subset in analysis.verdicts[metric] if subset]
     told = {subset: outcomes(state, subset, metric) for subset in tried}
-    values = {subset: [*own, value] if subset == flags else own for subset, (own, _) in told.items()}
+    values = {subset: own for subset, (own, _) in told.items()}
+    values[flags] = {**values[flags], next(state.free_seeds(flags)): value}
     crashed = {subset: crashes for subset, (_, crashes) in told.items()}
     reference, _ = outcomes(state, (), metric)
-    return judge.judge_all(reference, values, crashed, settings.targets.get(metric), analysis.scale)[flags]
+    early = {subset: odds for subset in tried for odds in [told_early(state, subset, metric)] if odds}
+    return judge.judge_all(reference, values, crashed, settings.targets.get(metric), analysis.scale, early)[flags]
 
 
 def _result(state, plan, table):
@@ -128,6 +154,15 @@ def _against(state, plan, table):
 
 def _holds(culprits, subset):
     return any(set(one) <= set(subset) for one in culprits)
+
+
+def _hearsay(state, told):
+    """What is known from stale runs, other campaigns and journals."""
+    if told:
+        heard = "is heard, too, as weak evidence" if state.settings.search == "bayes" else "is not heard"
+        yield f"  of stale runs, other campaigns and journals this {heard}:"
+        for subset, log_odds in told.items():
+            yield f"    {sets.label(subset, state.settings.flags)}: {_times(log_odds)}"
 
 
 def _belief(belief):

@@ -1,7 +1,9 @@
 """Progress as plain lines, for logs and pipes: one for every event that matters to a reader."""
 
 from bisect_cli import flags as sets
+from bisect_cli import hearsay
 from bisect_cli.campaign import metric_key
+from bisect_cli.hearsay import WEAK
 from bisect_cli.report.summary import conclusion, odds_words, parity_lines, percent, target_words, verdict_lines
 
 
@@ -39,22 +41,66 @@ def describe(event, state, analysis):
         return "parity: comparing the two forms of each flag; the runs start after it"
     if kind == "parity":
         return "\n".join(parity_lines(state.parity))
-    if kind not in ("started", "adopted", "ended"):
+    if kind == "keyed":
+        return changed_words(state, event["changed"]) if event["changed"] else None
+    if kind == "widened":
+        flags = ", ".join(event["flags"])
+        return f"flags are now {flags}; the runs so far still count, and the baseline runs once more"
+    if kind == "heard":
+        return heard_words(state, event)
+    if kind not in ("started", "adopted", "ended", "taken"):
         return None
     trial = state.trials[event["trial"]]
     what = f"{trial.id} {sets.label(trial.flags, state.settings.flags)}, seed {trial.seed}"
     if kind == "started":
         again = f", attempt {trial.attempts}" if trial.attempts > 1 else ""
         return f"{what}: started in slot {trial.slot}{again}"
+    if kind == "taken":
+        what = f"{what}: taken over from {trial.source}"
+        return what if trial.state == "diverged" else f"{what}, {_plain_metrics(state, trial)}"
     if kind == "adopted":
         return f"{what}: still running in slot {trial.slot}, taken over"
     if event["outcome"] == "finished":
         values = ", ".join(_metric(state, analysis, trial, metric) for metric in state.settings.metrics)
-        return f"{what}: finished, {values}"
+        stale = state.stale(trial)
+        return f"{what}: finished, {values}{', stale: another ' + ' and '.join(stale) if stale else ''}"
     if event["outcome"] == "diverged":
         return f"{what}: diverged, which counts as broken"
     final = "; given up" if trial.state == "crashed" else ""
     return f"{what}: {event['outcome']}{': ' + trial.reason if trial.reason else ''}{final}"
+
+
+def changed_words(state, changed):
+    """What a change of what runs are computed with means for those there are."""
+    stale = [trial for trial in state.trials.values() if trial.ended and state.stale(trial)]
+    counted = len([trial for trial in state.trials.values() if trial.ended])
+    what = f"{' and '.join(changed)} {'has' if len(changed) == 1 else 'have'} changed since the last run"
+    if not stale:
+        return f"{what}: no run so far depends on it" if counted else what
+    little = (
+        f"they say little now (at most {WEAK}:1 a set)" if state.settings.search == "bayes" else "they count no more"
+    )
+    return f"{what}: {len(stale)} of {_runs(counted)} are stale; {little}, and what is needed is trained again"
+
+
+def heard_words(state, event):
+    """How much hearsay a source has, or None where nobody needs to know."""
+    settings = state.settings
+    told = [row for row in event["rows"] if hearsay.concerns(settings, tuple(row[0]), row[1])]
+    if settings.search != "bayes" or not told and event["source"].startswith("campaign"):
+        return None
+    verdicts = {0: "no verdict", 1: "1 verdict"}.get(len(told), f"{len(told)} verdicts")
+    rest = len(event["rows"]) - len(told)
+    left_out = f"; {rest} left out, of the baseline, other flags or other metrics" if rest else ""
+    return f"{event['source']}: {verdicts} heard, weak evidence (at most {WEAK}:1 a set){left_out}"
+
+
+def _runs(number):
+    return "1 run" if number == 1 else f"{number} runs"
+
+
+def _plain_metrics(state, trial):
+    return ", ".join(f"{metric} {number(trial.value(metric))}" for metric in state.settings.metrics)
 
 
 def number(value, signed=False):
@@ -67,7 +113,7 @@ def number(value, signed=False):
 def _metric(state, analysis, trial, metric):
     text = f"{metric} {number(trial.metrics[metric_key(metric)])}" if metric_key(metric) in trial.metrics else metric
     table = analysis.verdicts[metric]
-    if trial.flags not in table or not trial.flags:
+    if trial.flags not in table or not trial.flags or state.stale(trial):
         return text
     difference = trial.value(metric) - table[()].mean
     return f"{text} ({number(difference, signed=True)}) {table[trial.flags].call}"
@@ -113,17 +159,22 @@ def _trial_words(summary, row, trial):
     words = [trial["state"]]
     if trial["state"] == "running":
         words.append(f"slot {trial['slot']}")
-    if trial["steps"]:
+    if trial["steps"] and not trial["stopped_early"]:  # its reason says where
         words.append(f"step {trial['step']} of {trial['steps']}")
     if trial["seconds_left"] is not None:
         words.append(f"{trial['seconds_left']:.0f} s left")
     for metric in summary["metrics"]:
         value, mean = trial["metrics"].get(metric_key(metric)), summary["baseline"][metric]["mean"]
         if value is not None:
-            words.append(f"{metric} {number(value)} ({number(value - mean, signed=True)})")
-        call = row["evidence"].get(metric, {}).get("call", "baseline")
+            difference = f" ({number(value - mean, signed=True)})" if mean is not None and not trial["stale"] else ""
+            words.append(f"{metric} {number(value)}{difference}")
+        call = "baseline" if trial["stale"] else row["evidence"].get(metric, {}).get("call", "baseline")
         if call != "baseline":
             words[-1] = f"{words[-1]} {call}" if value is not None else f"{words[-1]}, {metric} {call}"
     if trial["reason"]:
         words.append(trial["reason"])
+    if trial["source"]:
+        words.append(f"from {trial['source']}")
+    if trial["stale"]:
+        words.append(f"stale ({', '.join(trial['stale'])})")
     return ", ".join(words)

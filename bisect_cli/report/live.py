@@ -28,7 +28,9 @@ class LiveTable:
     def __call__(self, event, controller):
         if event is None and time.monotonic() - self.drawn < SECONDS:
             return
-        if event and event["kind"] in ("comparing", "stopping"):
-            self.live.console.print(describe(event, controller.state, controller.analysis))
+        if event and event["kind"] in ("comparing", "stopping", "keyed", "widened", "heard"):
+            told = describe(event, controller.state, controller.analysis)
+            if told:
+                self.live.console.print(told)
         self.drawn = time.monotonic()
         self.live.update(render(summarize(controller.folder, controller.state, controller.analysis)), refresh=True)

@@ -58,6 +58,13 @@ def summarize(folder, state, analysis, notes=()):
             "trials": [trial.id for trial in state.of(())],
             **{metric: _baseline(state, metric) for metric in settings.metrics},
         },
+        "hearsay": {
+            metric: [
+                {"flags": list(flags), "label": sets.label(flags, settings.flags), "log_odds": log_odds}
+                for flags, log_odds in table.items()
+            ]
+            for metric, table in analysis.hearsay.items()
+        },
         "trials": [_trial(folder, state, analysis, trial, told == "running") for trial in state.trials.values()],
         "subsets": _tree(state, analysis),
         "culprits": {
@@ -215,13 +222,16 @@ def _trial(folder, state, analysis, trial, controlled):
         "state": trial.state if trial.state != "running" or controlled else "interrupted",
         "slot": trial.slot if running else None,
         "attempts": trial.attempts,
-        "step": far.step if far else None,
-        "steps": far.steps if far else None,
+        "step": far.step if far else trial.early and trial.early["step"],
+        "steps": far.steps if far else trial.early and trial.early["steps"],
         "seconds_left": far.seconds_left if far and running else None,
         "wall": trial.wall,
         "metrics": dict(trial.metrics),
-        "verdict": {metric: verdict.call for metric, verdict in verdicts.items() if verdict},
+        "verdict": {m: verdict.call for m, verdict in verdicts.items() if verdict and not state.stale(trial)},
+        "stopped_early": trial.early and trial.early["metrics"],
         "reason": trial.reason,
+        "stale": list(state.stale(trial)),
+        "source": trial.source,
         "folder": str(home),
     }
 
@@ -267,7 +277,7 @@ def _tree(state, analysis):
             "label": sets.label(flags, state.settings.flags),
             "depth": depth,
             "why": _why(state, flags, asked),
-            "trials": [trial.id for trial in state.of(flags)],
+            "trials": [trial.id for trial in (*state.of(flags), *state.of(flags, stale=True))],
             "evidence": {
                 metric: _numbers(table[flags])
                 for metric, table in analysis.verdicts.items()
@@ -281,7 +291,8 @@ def _tree(state, analysis):
 def _why(state, flags, asked):
     """Why the search looks at a subset, else why it asked for its first run."""
     said = asked[flags].why if flags in asked else ""
-    return said or state.of(flags)[0].why or ("an earlier split" if flags else "baseline")
+    first = (*state.of(flags), *state.of(flags, stale=True))[0]
+    return said or first.why or ("an earlier split" if flags else "baseline")
 
 
 def _parent(flags, tried, asked):

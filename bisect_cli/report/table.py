@@ -7,7 +7,7 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from bisect_cli.campaign import metric_key
+from bisect_cli.campaign import STOPPED_EARLY, metric_key
 from bisect_cli.report.lines import number
 from bisect_cli.report.summary import odds_words, parity_lines, percent, target_words, verdict_lines
 
@@ -39,7 +39,8 @@ def render(summary):
 
 
 def _title(summary):
-    ended = sum(trial["state"] in ("finished", "diverged", "crashed") for trial in summary["trials"])
+    own = [trial for trial in summary["trials"] if not trial["source"]]
+    ended = sum(trial["state"] in ("finished", "diverged", "crashed", STOPPED_EARLY) for trial in own)
     limit = f" of at most {summary['max_runs']}" if summary["max_runs"] else ""
     planted = summary["settings"]["plants"]
     return Text.assemble(
@@ -60,9 +61,10 @@ def _subsets(summary):
     table.add_column("runs", no_wrap=True)
     table.add_column("seed", no_wrap=True)
     table.add_column("slot, step, time left", no_wrap=True)
+    short = len(summary["metrics"]) > 2  # for all to fit on 120 columns
     for metric in summary["metrics"]:
         table.add_column(f"{metric} AP" if "/" not in metric else metric, justify="right", no_wrap=True)
-        table.add_column("verdict", no_wrap=True)
+        table.add_column("" if short else "verdict", no_wrap=True)
     trials = {trial["id"]: trial for trial in summary["trials"]}
     for row in summary["subsets"]:
         own = [trials[name] for name in row["trials"]]
@@ -72,7 +74,7 @@ def _subsets(summary):
         cells.append(Text("\n").join(_progress(trial) for trial in own))
         for metric in summary["metrics"]:
             cells.append(_lines(_value(summary, trial, metric) for trial in own))
-            cells.append(_verdict(row["evidence"].get(metric)))
+            cells.append(_verdict(row["evidence"].get(metric), short))
         table.add_row(*cells)
     return table
 
@@ -129,12 +131,20 @@ def _lines(texts):
 
 def _progress(trial):
     state = trial["state"]
+    if trial["stale"]:
+        return Text(f"stale ({', '.join(part.split()[-1] for part in trial['stale'])})", style="dim")
     if state == "running":
         steps = f" {trial['step']}/{trial['steps']}" if trial["steps"] else " starting"
         left = f" {_clock(trial['seconds_left'])} left" if trial["seconds_left"] is not None else ""
         return Text(f"slot {trial['slot']}{steps}{left}", style="cyan")
-    at = f" at {trial['step']}/{trial['steps']}" if trial["steps"] and state in ("waiting", "interrupted") else ""
+    at = (
+        f" at {trial['step']}/{trial['steps']}"
+        if trial["steps"] and state in ("waiting", "interrupted", STOPPED_EARLY)
+        else ""
+    )
     tries = f" ({trial['attempts']} tries)" if state == "crashed" else ""
+    if trial["source"]:
+        return Text(f"from {trial['source']}", style="dim")
     took = f" in {_clock(trial['wall'])}" if state == "finished" and trial["wall"] else ""
     return Text(f"{state}{at}{tries}{took}", style="dim" if state == "finished" else STYLES.get(state, ""))
 
@@ -146,16 +156,20 @@ def _clock(seconds):
 
 
 def _value(summary, trial, metric):
-    """A run's metric with its difference to the baseline's mean."""
+    """A run's metric with its difference to the baseline's mean; of one stopped early, beside the baseline's there."""
     if trial["state"] == "diverged":
         return "NaN"
+    if trial["stopped_early"]:
+        there = trial["stopped_early"][metric]
+        return "" if there["value"] is None else f"{number(there['value'])} of {number(there['baseline'])}"
     value, mean = trial["metrics"].get(metric_key(metric)), summary["baseline"][metric]["mean"]
     if value is None:
         return ""
-    return number(value) if mean is None else f"{number(value)} {number(value - mean, signed=True)}"
+    return number(value) if mean is None or trial["stale"] else f"{number(value)} {number(value - mean, signed=True)}"
 
 
-def _verdict(evidence):
+def _verdict(evidence, short):
     if not evidence:
         return Text("")
-    return Text(MARKS[evidence["call"]], style=STYLES[evidence["call"]])
+    mark = MARKS[evidence["call"]]
+    return Text(mark[:1] if short else mark, style=STYLES[evidence["call"]])

@@ -56,6 +56,8 @@ class Question(NamedTuple):
     lead       parity's.
     suspects   {flag: weight} of the user: how many times likelier than another flag it is to be a culprit.
     trusts     flags that the user holds to be innocent: {flag, ...} or a tuple.
+    hearsay    {metric: {subset: log odds, broken to fine}}: old verdicts, weak evidence and never the truth. Of the
+               searches only bayes listens to it.
     """
 
     flags: tuple
@@ -66,6 +68,7 @@ class Question(NamedTuple):
     lead: Lead = NO_LEAD
     suspects: dict = {}  # noqa: RUF012 - never written to
     trusts: tuple = ()
+    hearsay: dict = {}  # noqa: RUF012 - never written to
 
     @property
     def order(self):
@@ -81,12 +84,22 @@ class Question(NamedTuple):
 
 class Answer(NamedTuple):
     """What a search makes of it: {metric: Plan}; the Wants, most urgent first; subsets in `cancel` have a run in flight
-    that can no longer matter.
+    that can no longer matter. stakes: {subset in flight: {metric: Stake}}, for each metric whose search goes on.
     """
 
     plans: dict
     wanted: tuple
     cancel: tuple = ()
+    stakes: dict = {}  # noqa: RUF012 - never written to
+
+
+class Stake(NamedTuple):
+    """What a run in flight is to a metric. matters: it may still tell what is worth waiting for. log_odds: natural
+    logarithm of broken : fine, as all runs that have ended let expect of its subset.
+    """
+
+    matters: bool
+    log_odds: float = 0.0
 
 
 class Want(NamedTuple):
@@ -169,7 +182,15 @@ def each_by_itself(plan, question):
         metric: plan(question.flags, table.get, question.seeds, question.order)
         for metric, table in question.verdicts.items()
     }
-    return Answer(plans, together(plans.values()))
+    stakes = {
+        subset: {
+            metric: Stake(any(want.flags == subset for want in one.wanted))
+            for metric, one in plans.items()
+            if not one.done
+        }
+        for subset in question.in_flight
+    }
+    return Answer(plans, together(plans.values()), stakes=stakes)
 
 
 def together(plans):

@@ -18,9 +18,10 @@ import math
 import numpy as np
 
 from bisect_cli.judge import BROKEN, CRASHED, FINE, MOST_RUNS, ODDS, UNDECIDED
-from bisect_cli.search import Answer, Asked, Belief, Culprit, Plan, Unresolved, Want, halving
+from bisect_cli.search import Answer, Asked, Belief, Culprit, Plan, Stake, Unresolved, Want, halving
 from bisect_cli.search.candidates import candidates, plainness
 from bisect_cli.search.crashes import crashing, posterior_of
+from bisect_cli.search.hearsay import told as having_heard
 from bisect_cli.search.hypotheses import OF_THREE, UP_TO_TWO, Family
 from bisect_cli.search.information import Outlook
 from bisect_cli.search.posterior import DIGITS, evidence, posterior, ranked
@@ -37,8 +38,8 @@ CONFIRMS = 0.5  # of the hypotheses that would rest on a run, for it to be calle
 SAVED = 0.2  # bits: what is saved by a run that a confirmation needs later anyway; .7 takes more runs
 LEAST = 0.02  # bits below which a run in flight is cancelled, and needs for a confirmation count for nothing
 LAST = 0.003  # ... and below which no further run is made
+SPARE = 0.1  # ... and below which a free slot stays free, and the rest of a run is not worth its time
 MOST_BASELINE = 12  # runs of the baseline that a search asks for
-SPARE = 0.1  # ... and below which a free slot stays free
 ALIKE = 0.98  # share of the most information at which a subset that people recognise is taken instead
 SUSPECT = 6.0  # prior odds of a flag that parity found to differ: false alarms are about as common as true ones
 PLACEBO = 0.02  # of one that builds the same graph on or off: only a mistake in the comparison makes it a culprit
@@ -67,7 +68,8 @@ class _Bayes:
         self.crashed = tables[0] if tables else {}
         self.crashers, self.flags = crashing(question.flags, self.crashed)
         self.metrics = {
-            name: _Metric(question, self.flags, self.crashers, table) for name, table in question.verdicts.items()
+            name: _Metric(question, self.flags, self.crashers, table, question.hearsay.get(name, {}))
+            for name, table in question.verdicts.items()
         }
         self.wanted = {}
 
@@ -84,7 +86,11 @@ class _Bayes:
                 cancel = self._explore(weighed)
         wanted = tuple(self.wanted.values())
         plans = {name: metric.plan(wanted if metric.open else ()) for name, metric in self.metrics.items()}
-        return Answer(plans, wanted, cancel)
+        stakes = {
+            subset: {name: metric.stake(subset) for name, metric in self.metrics.items() if metric.open}
+            for subset in dict.fromkeys(self.out)
+        }
+        return Answer(plans, wanted, cancel, stakes)
 
     def _baseline(self):
         if any(not metric.table for metric in self.metrics.values()) or self.begun.get((), 0) < self.question.seeds:
@@ -129,7 +135,7 @@ class _Bayes:
             for metric in metrics:
                 for want in metric.settle():
                     self._want(want.flags, want.runs, want.why)
-        return tuple(useless)
+        return tuple(subset for subset in useless if subset not in self.wanted)
 
     def _more(self, subset):
         want = self.wanted.get(subset)
@@ -223,8 +229,8 @@ class _Metric:
     bearing: {subset: probability} of what the result will rest on.
     """
 
-    def __init__(self, question, flags, crashers, table):
-        self.question, self.flags, self.table = question, flags, table
+    def __init__(self, question, flags, crashers, table, hearsay):
+        self.question, self.flags, self.table, self.hearsay = question, flags, table, hearsay
         self.stuck = self.lost = False
         self.unresolved = tuple(Unresolved(one, "its runs crash") for one in crashers)
         self.tried = [subset for subset in table if subset and self._counts(subset)]
@@ -245,11 +251,14 @@ class _Metric:
         """The posterior given some of the verdicts, over as many hypotheses as they ask for."""
         known, every = self.evidence.only(which), {**UP_TO_TWO, **OF_THREE}
         if len(self.flags) <= ALL_TRIPLES:
-            return posterior(Family.over(self.weights, every), known)
-        told = posterior(Family.over(self.weights, UP_TO_TWO), known)
+            return posterior(self._family(every), known)
+        told = posterior(self._family(UP_TO_TWO), known)
         if told.other > WIDEN:
-            told = posterior(Family.over(self.weights, every), known)
+            told = posterior(self._family(every), known)
         return told
+
+    def _family(self, kinds):
+        return having_heard(Family.over(self.weights, kinds), self.flags, self.hearsay)
 
     def _named(self, number):
         return tuple(tuple(self.flags[i] for i in one) for one in self.posterior.family.culprits(number))
@@ -298,6 +307,18 @@ class _Metric:
                 else:
                     told = {CRASHED: "its runs crashed"}.get(verdict.call, f"{verdict.call} after {verdict.runs} runs")
                     self.unresolved += (Unresolved(subset, told),)
+
+    def stake(self, subset):
+        """The Stake of this metric in another run of a subset."""
+        row = np.array([[flag in subset for flag in self.flags]], bool)
+        told = self.posterior
+        broken = float(told.probability @ told.family.broken(row)[0]) + told.other / 2
+        log_odds = math.log(max(broken, 1e-9) / max(1 - broken, 1e-9))
+        due = [want.flags for want in self.needs] + [one for one, _, _ in self._confirming(self.culprits)]
+        if not self.table or subset in due:  # however little it tells, the search does not end without it
+            return Stake(True, log_odds)
+        bits = Outlook(told.likeliest()).information(row)[0] if self.weighs else 0.0
+        return Stake(bool(bits >= SPARE), log_odds)
 
     def settle(self):
         """Makes do with the best hypothesis, as no further run would tell more, if it is likely enough; gives up else.

@@ -188,6 +188,11 @@ def check(folder):
     return train, val
 
 
+def annotation_files(folder):
+    """The annotation files of `folder`, train and val. Raises UserError when it is not laid out as COCO."""
+    return [_layout(Path(folder), split)[0] for split in SPLITS]
+
+
 def _layout(folder, split):
     """The annotation file and the image folder of a split."""
     found = sorted(folder.glob(f"annotations/instances_{split}*.json"))

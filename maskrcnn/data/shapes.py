@@ -8,6 +8,7 @@ picture and mask have the same outline by construction. Masks are modal, as in C
 
 import hashlib
 import json
+import math
 import shutil
 import tempfile
 from pathlib import Path
@@ -23,6 +24,7 @@ VERSION = 4  # of what is drawn: raise it whenever the same parameters draw othe
 CATEGORIES = ("circle", "square", "triangle", "cross", "ring")
 SIDES = (96, 112, 128)  # possible heights and widths
 DIAMETERS = (16.0, 64.0)  # of the circle around a shape; COCO calls an area below 32^2 small, below 96^2 medium
+AREAS = tuple(math.pi / 4 * diameter**2 for diameter in DIAMETERS)  # of the smallest and the largest object, about
 OBJECTS = (2, 6)
 OVERLAPPING = 0.4  # the part of the images whose shapes may cover one another
 MIN_VISIBLE = 0.4  # the smallest part of a shape that others may leave visible
@@ -44,7 +46,7 @@ def ensure(root, train_images, val_images, seed):
     if seed < 0:
         raise UserError(f"data_seed={seed}: must be 0 or greater.")
     root = Path(root)
-    folder = root / f"shapes-{train_images}-{val_images}-seed{seed}-{_fingerprint()}"
+    folder = root / folder_name(train_images, val_images, seed)
     if folder.is_dir():
         return folder
     partial = None
@@ -67,6 +69,11 @@ def ensure(root, train_images, val_images, seed):
         if partial is not None:
             shutil.rmtree(partial, ignore_errors=True)
     return folder
+
+
+def folder_name(train_images, val_images, seed):
+    """The name of the folder that `ensure` makes of these; equal names hold equal bytes."""
+    return f"shapes-{train_images}-{val_images}-seed{seed}-{_fingerprint()}"
 
 
 def _fingerprint():

@@ -1,0 +1,275 @@
+"""Runs count for what they were computed with: keys, stale runs, further flags, runs of other campaigns."""
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from bisecting import BLOCK, Bench
+from click.testing import CliRunner
+
+from bisect_cli import keys, store
+from bisect_cli.analysis import analyse
+from bisect_cli.campaign import State
+from bisect_cli.cli import main
+from bisect_cli.earlier import news
+from maskrcnn import version
+from maskrcnn.key import joined, key
+from maskrcnn.settings import parse
+
+FAULT = {"segm": [["ROI_ALIGN_MASK"]]}
+KEY = {"code": "a", "data": "d", "flags": {"ROI_ALIGN_MASK": "v1"}}
+FIXED = {**KEY, "flags": {"ROI_ALIGN_MASK": "v2"}}
+EDITED = {**KEY, "code": "b"}
+
+
+# The trainer's side
+
+
+def changed(first, **options):
+    """The parts in which the key of a tiny run with MASK_LOSS on and these options differs from `first`."""
+    return keys.differences(first, key(parse(**{"flags": "MASK_LOSS", "preset_name": "tiny", **options})))
+
+
+def test_the_key_of_a_training_tells_what_it_depends_on(tmp_path, monkeypatch):
+    plain = key(parse("MASK_LOSS", preset_name="tiny"))
+    assert plain["flags"] == {} and "numpy 1" in plain["software"]
+    assert changed(plain, seed=7) == changed(plain, flags="") == ()
+    assert changed(plain, changes=["steps=7"]) == ("configuration",)
+    assert changed(plain, changes=["data_seed=1"]) == ("configuration", "data")
+    assert changed(plain, ranks=2) == ("configuration",)
+
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "own_piece.py").write_text('import own_numbers\n\ndef loss():\n    """Old."""\n    return 1\n')
+    (tmp_path / "own_numbers.py").write_text("ONE = 1\n")
+    plant = ["MASK_LOSS=own_piece:loss"]
+    assert changed(plain, plant=plant) == ("what is planted in MASK_LOSS",)
+    assert changed(plain, plant=plant, flags="") == ()  # it acts only where its flag is on
+    planted = key(parse("MASK_LOSS", preset_name="tiny", plant=plant))
+    (tmp_path / "own_piece.py").write_text('# new\nimport own_numbers\ndef loss():\n    """New."""\n    return (1)\n')
+    assert changed(planted, plant=plant) == ()  # comments, docstrings and layout
+    (tmp_path / "own_numbers.py").write_text("ONE = 1.0\n")
+    assert changed(planted, plant=plant) == ("what is planted in MASK_LOSS",)
+
+
+def test_data_is_known_by_its_annotations(tmp_path):
+    for split in ("train", "val"):
+        (tmp_path / split).mkdir()
+        (tmp_path / "annotations").mkdir(exist_ok=True)
+        (tmp_path / "annotations" / f"instances_{split}.json").write_text('{"annotations": [1, 2]}')
+    first = key(parse("", preset_name="tiny", data=tmp_path))
+    copied = tmp_path.with_name("copy")
+    shutil.copytree(tmp_path, copied)
+    assert changed(first, data=copied) == ()
+    (copied / "annotations" / "instances_val.json").write_text('{"annotations": [1, 3]}')
+    assert changed(first, data=copied) == ("data",)
+
+
+def test_the_version_of_the_code_is_that_of_what_trains(tmp_path, monkeypatch):
+    package = tmp_path / "maskrcnn"
+    shutil.copytree(Path(version.__file__).parent, package, ignore=shutil.ignore_patterns("__pycache__"))
+    monkeypatch.setattr(version, "__file__", str(package / "version.py"))
+    before = version.code_version()
+
+    def after(name, edit):
+        text = (package / name).read_text()
+        (package / name).write_text(edit(text))
+        try:
+            return version.code_version()
+        finally:
+            (package / name).write_text(text)
+
+    for name in ("components/mask_loss.py", "backbone.py", "horovod_trainer.py", "data/shapes.py", "detections.py"):
+        assert after(name, lambda text: text + "\nX = 1\n") != before
+        assert after(name, lambda text: text + "\n# more\n") == before
+    for name in ("draw.py", "parity/cases.py", "examples/truncated_masks.py", "__main__.py"):
+        assert after(name, lambda text: text + "\nX = 1\n") == before
+
+
+def test_a_run_gone_on_with_after_a_change_is_neither_one_nor_the_other():
+    both = joined(KEY, {"code": "b", "data": "d", "flags": {"ROI_ALIGN_MASK": "v2"}})
+    assert both == {"code": "a, then b", "data": "d", "flags": {"ROI_ALIGN_MASK": "v1, then v2"}}
+    assert joined(both, EDITED)["code"] == "a, then b, then b" and joined(None, KEY) == joined(KEY, KEY) == KEY
+
+
+def test_keys():
+    assert keys.differences(None, KEY) == keys.differences(KEY, None) == keys.differences(KEY, dict(KEY)) == ()
+    assert keys.differences(KEY, FIXED) == ("what is planted in ROI_ALIGN_MASK",)
+    assert keys.of_run(KEY, ("MASK_LOSS",)) == {"code": "a", "data": "d", "flags": {}} and keys.of_run(None, ()) is None
+    assert keys.differences(KEY, {"code": "b", "weights": "w"}) == (
+        *("code", "data", "weights"),
+        "what is planted in ROI_ALIGN_MASK",
+    )
+
+
+# Stale runs
+
+
+@pytest.fixture
+def bench(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return Bench(tmp_path, breaks=FAULT, key=KEY)
+
+
+@pytest.fixture
+def cli(bench):
+    def call(*words, code=0):
+        result = CliRunner().invoke(main, words, obj=bench.trainer)
+        assert result.exit_code == code, result.output
+        return result.output
+
+    return call
+
+
+def state(bench, name="x"):
+    return store.load(bench.runs / name)[0]
+
+
+def named(bench, name="x"):
+    return [one.flags for one in analyse(state(bench, name)).plans["segm"].culprits]
+
+
+def test_a_piece_that_was_mended_is_run_again_and_the_baseline_is_not(bench, cli):
+    cli("start", "--flags", "L2B5", "--name", "x", "--slots", "2")
+    before = bench.starts()
+    assert named(bench) == [("ROI_ALIGN_MASK",)]
+    cli("resume", "x")
+    assert bench.starts() == before  # nothing has changed
+
+    bench.set(key=FIXED)
+    told = cli("resume", "x")
+    assert "what is planted in ROI_ALIGN_MASK has changed since the last run: " in told
+    assert "are stale; they say little now (at most 3:1 a set), and what is needed is trained again" in told
+    assert named(bench) == [] and "segm: nothing breaks" in told
+    again = bench.starts()[len(before) :]
+    assert again and all("ROI_ALIGN_MASK" in run for run in again)
+    assert again[0] in before  # with the same seed: another run all the same
+
+    shown = json.loads(cli("status", "x", "--json"))
+    stale = [trial for trial in shown["trials"] if trial["stale"]]
+    assert {tuple(trial["stale"]) for trial in stale} == {("what is planted in ROI_ALIGN_MASK",)}
+    assert all("ROI_ALIGN_MASK" in trial["flags"] and not trial["verdict"] for trial in stale)
+    heard = {tuple(one["flags"]): one["log_odds"] for one in shown["hearsay"]["segm"]}
+    assert heard[("ROI_ALIGN_MASK",)] == pytest.approx(1.0986, abs=1e-3)  # three times likelier broken, and no more
+    assert "stale (what is planted in ROI_ALIGN_MASK)" in cli("status", "x")
+    assert "ROI_ALIGN_MASK: 3.0 times likelier broken than fine" in cli("explain", "x")
+    assert "it is stale, as what is planted in ROI_ALIGN_MASK differs" in cli("explain", "x", stale[0]["id"])
+
+    before = bench.starts()
+    bench.set(breaks=FAULT, key=KEY)  # as it was: so the first runs count again, against what is now hearsay
+    cli("resume", "x")
+    assert len(bench.starts()) <= len(before) + 2 and named(bench) == [("ROI_ALIGN_MASK",)]
+
+
+def test_after_a_change_of_code_the_baseline_is_repeated(bench, cli):
+    cli("start", "--flags", "L2B5", "--name", "x", "--search", "halving")
+    before = bench.starts()
+    bench.set(breaks=FAULT, key=EDITED)
+    told = cli("resume", "x")
+    assert (
+        f"code has changed since the last run: {len(before)} of {len(before)} runs are stale; they count no more"
+        in told
+    )
+    assert sorted(bench.starts()[len(before) :]) == sorted(before) and named(bench) == [("ROI_ALIGN_MASK",)]
+    assert [trial.key["code"] for trial in state(bench).of(())] == ["b"] * 3
+
+
+def test_a_change_while_runs_are_under_way(bench, cli):
+    """What was begun before counts no more, what is begun after does, and nothing runs for ever."""
+    seen = []
+
+    def listen(event, controller):
+        if event and event["kind"] == "ended" and not seen:
+            bench.set(breaks=FAULT, key=EDITED)
+            seen.append(event)
+
+    ended = bench.run(listen=listen, news=[{"kind": "keyed", "key": KEY, "changed": []}])
+    assert ended.state == "finished" and named(bench, "c") == [("ROI_ALIGN_MASK",)]
+    assert any(event["kind"] == "keyed" and event["changed"] == ["code"] for event in bench.events())
+    assert {trial.key["code"] for trial in ended.current} == {"b"} and len(ended.of(())) == 3
+    assert any(ended.stale(trial) for trial in ended.trials.values())
+
+
+def test_a_run_from_a_machine_with_other_code_is_told(bench, cli):
+    bench.set(breaks=FAULT, key=KEY, elsewhere={"code": "other", "data": "d"})
+    told = cli("start", "--flags", "L2B5", "--name", "x", code=2)
+    assert "t01 was trained with another code than is found here" in told.splitlines()[-1]
+
+
+def test_campaigns_and_trainers_without_keys_go_on_as_before(bench, cli):
+    bench.set(breaks=FAULT)
+    cli("start", "--flags", "L2B5", "--name", "x", "--max-runs", "4", code=3)
+    bench.set(breaks=FAULT, key=KEY)
+    cli("resume", "x", "--max-runs", "20")
+    assert len(bench.starts()) == len(set(bench.starts()))
+    assert not any(state(bench).stale(trial) for trial in state(bench).trials.values())
+
+
+# Further flags
+
+
+def test_flags_can_be_added(bench, cli):
+    bench.set(breaks={"segm": [["RPN_LOSS"]]}, key=KEY)
+    assert "nothing breaks" in cli("start", "--flags", "L2B5", "--name", "x")
+    before = bench.starts()
+    told = cli("resume", "x", "--add-flags", "rpn_loss,MASK_LOSS")
+    assert (
+        "flags are now RPN_LOSS, ROI_ALIGN_MASK, CROP_AND_RESIZE_MASK, MASK_LOSS; the runs so far still count" in told
+    )
+    assert state(bench).settings.flags == ("RPN_LOSS", *BLOCK) and named(bench) == [("RPN_LOSS",)]
+    after = bench.starts()[len(before) :]
+    assert [run for run in after if run.startswith("- ")] == ["- 3"]  # the baseline once more
+    assert len(set(bench.starts())) == len(bench.starts())
+    assert any(trial.flags == BLOCK for trial in state(bench).current)  # the old whole set counts
+    assert "campaign 'x' has them already" in cli("resume", "x", "--add-flags", "L2B5", code=2)
+    assert "unknown flag or block 'RPN'" in cli("resume", "x", "--add-flags", "RPN", code=2)
+
+
+# Runs of other campaigns
+
+
+def test_runs_of_another_campaign_are_taken_over(bench, cli):
+    cli("start", "--flags", "L2B5", "--name", "x", "--slots", "2")
+    before = bench.starts()
+    first = cli("start", "--flags", "L2B5,RPN_LOSS", "--name", "y", "--from", "x", "--dry-run")
+    assert "t01 baseline (all off), seed 0: taken over from x/t01, bbox ." in first
+    assert "baseline (all off): " not in first.partition("First would run:")[2] and not (bench.runs / "y").exists()
+    told = cli("start", "--flags", "L2B5,RPN_LOSS", "--name", "y", "--from", "x", "--slots", "2")
+    assert named(bench, "y") == [("ROI_ALIGN_MASK",)]
+    assert not set(before) & set(bench.starts()[len(before) :])
+    taken = [trial for trial in state(bench, "y").trials.values() if trial.source]
+    assert len(taken) == len(before) and f"seed {taken[0].seed}: taken over from x/{taken[0].id}" in told
+    assert (store.trial_folder(bench.runs / "y", taken[0].id) / "out" / "metrics.jsonl").exists()
+    assert "from x/t01" in cli("status", "y") and "taken over from x/t01" in cli("explain", "y", "t01")
+    length = len(bench.events("y"))
+    cli("start", "--flags", "L2B5,RPN_LOSS", "--name", "y", "--from", "x", "--slots", "2")  # again: nothing is new
+    assert len(bench.events("y")) == length
+
+
+def test_of_runs_with_another_key_only_hearsay_is_taken(bench, cli):
+    cli("start", "--flags", "L2B5", "--name", "x")
+    bench.set(key=EDITED)
+    told = cli("start", "--flags", "L2B5", "--name", "y", "--from", "x")
+    assert "campaign x: " in told and "verdicts heard, weak evidence (at most 3:1 a set)" in told
+    assert not any(trial.source for trial in state(bench, "y").trials.values())
+    assert analyse(state(bench, "y")).hearsay["segm"][("ROI_ALIGN_MASK",)] > 1
+    assert "segm: nothing breaks" in told
+    for words, said in ((["--from", "y"], "that is this campaign itself"), (["--from", "z"], "no campaign 'z'")):
+        assert said in cli("start", "--flags", "L2B5", "--name", "y", *words, code=2)
+
+
+def test_a_taken_run_costs_nothing_of_the_budget(bench, cli):
+    cli("start", "--flags", "L2B5", "--name", "x", "--max-runs", "4", code=3)
+    cli("start", "--flags", "L2B5", "--name", "y", "--from", "x", "--max-runs", "2", "--slots", "1", code=3)
+    assert state(bench, "y").trained == 2 and len(state(bench, "y").trials) == 6
+
+
+def test_runs_without_what_a_campaign_asks_for_are_left(bench, cli):
+    cli("start", "--flags", "L2B5", "--name", "x", "--max-runs", "3", code=3)
+    other = state(bench, "x")
+    assert len(news(State(other.settings), KEY, others={"x": other})) == 4  # the key and three runs
+    small = replace(other.settings, metrics=("segm/AP_small",))
+    fewer = replace(other.settings, flags=("MASK_LOSS",))
+    assert [event["kind"] for event in news(State(small), KEY, others={"x": other})] == ["keyed"]
+    assert len(news(State(fewer), KEY, others={"x": other})) == 1 + len(other.of(()))
