@@ -5,7 +5,7 @@ runs tell how much of the second there is: at the same step they differ from eac
 change places until then. So a run is compared at each of its evaluations with the baseline's runs at that step:
   fine     Student's t around their mean, or around the baseline's run of the same seed where that is lower: runs of
            one seed share their first weights and the order of their images, and much of their luck with them;
-  broken   the same, shifted down by a drop that is log-uniform from the smallest worth naming to all there is.
+  broken   the same, shifted down by a drop, as likely as the judge's.
 The width of t is the noise at that step, which a few runs tell badly. So it starts, as the judge's, from a floor worth
 judge.NOISE_WEIGHT runs: the noise at the end, and what the baseline's curve rises within LAG of a run, for while it is
 steep a little lead or lag is worth much. (Evaluations may be far apart and curves flatten steadily, so how steep it is

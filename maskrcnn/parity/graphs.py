@@ -111,11 +111,12 @@ class PieceGraph:
             return found
 
     def same_computation(self):
-        """Whether both forms are the same graph, names aside: then the flag can change nothing, in any training.
+        """Whether both forms are the same graph, names aside: then the flag most likely changes nothing.
 
         It is enough to look at the piece, between the same placeholders, for a flag replaces no other part of the
-        model: if both forms make their outputs of their inputs by equal operations, then the whole graphs, of training
-        and of evaluation, are equal as well, with their gradients.
+        model: if both forms make their outputs of their inputs by equal operations, then so do the whole graphs, of
+        training and of evaluation, with their gradients. It is no proof for every training, as a piece may depend on
+        sizes that are not looked at here, or on the first values of its weights.
         """
         digests = _digests(self._graph)
 
