@@ -38,6 +38,7 @@ CONFIRMS = 0.5  # of the hypotheses that would rest on a run, for it to be calle
 SAVED = 0.2  # bits: what is saved by a run that a confirmation needs later anyway; .7 takes more runs
 LEAST = 0.02  # bits below which a run in flight is cancelled, and needs for a confirmation count for nothing
 LAST = 0.003  # ... and below which no further run is made
+WORTH = 0.03  # the same, once what would be named is likely ENOUGH: thirty runs for a bit
 SPARE = 0.1  # ... and below which a free slot stays free, and the rest of a run is not worth its time
 MOST_BASELINE = 12  # runs of the baseline that a search asks for
 ALIKE = 0.98  # share of the most information at which a subset that people recognise is taken instead
@@ -118,9 +119,10 @@ class _Bayes:
         for subset, number in due.items():
             for _ in range(max(0, number) if subset else 0):
                 worth.expect(subset)
+        least = WORTH if all(metric.sure >= ENOUGH for metric in metrics) else LAST
         while free > 0:
             spent = [subset for subset in {**self.begun, **self.wanted} if not self._may_run(subset)]
-            chosen = worth.best(spent, SPARE if self.wanted else LAST)
+            chosen = worth.best(spent, SPARE if self.wanted else least)
             if chosen is None:
                 break
             subset, why = chosen
