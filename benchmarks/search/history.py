@@ -25,7 +25,7 @@ BOTH = {("ROI_ALIGN_MASK",), ("RPN_LOSS",)}
 
 class Replay(NamedTuple):
     """Runs until both culprits were named, in all and after the first failure, and until the end of the campaign, that
-    is with the confirmation; None if never. wrong: something else was named at the end.
+    is with the confirmation; None if never. wrong: something was named at the end that breaks nothing.
     """
 
     named: object
@@ -71,7 +71,7 @@ def replay(number, search="bayes", slots=1, small=False):
         named,
         named - failure if named and failure else None,
         outcome.runs if right else None,
-        bool(set().union(*outcome.named.values()) - BOTH),
+        outcome.wrong,
     )
 
 
