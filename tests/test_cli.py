@@ -97,7 +97,7 @@ def test_status_json_is_what_is_documented(finished):
 def test_status_off_a_terminal_is_plain_lines(finished):
     lines = look(finished, "status").output.splitlines()  # the most recent campaign
     assert lines[0] == "campaign done: finished"
-    assert any(re.match(r"    t\d\d ROI_ALIGN_MASK, seed 0: finished", line) for line in lines)
+    assert any(re.match(r" +t\d\d ROI_ALIGN_MASK, seed 0: finished", line) for line in lines)
     assert any(re.match(r"culprit of segm: ROI_ALIGN_MASK, confidence 9[89]\.", line) for line in lines)
 
 

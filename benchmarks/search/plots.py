@@ -42,6 +42,8 @@ def accuracy(found, search):
         axis.set_title(truth)
         axis.set_xlabel("mean runs")
         axis.set_xscale("log")
+        axis.set_xticks([5, 10, 20, 50, 100], ["5", "10", "20", "50", "100"])
+        axis.set_xticks([], minor=True)
         axis.set_ylim(-0.03, 1.03)
     axes[0][0].set_ylabel("exactly the culprits")
     figure.legend(*axes[0][0].get_legend_handles_labels(), loc="center left", bbox_to_anchor=(0.91, 0.5), frameon=False)
@@ -54,8 +56,8 @@ def rounds(found, search):
     lines = {}
     for (cell, method), one in found.items():
         if method == search and cell.error == ERROR and cell.noise == "normal" and not cell.crash:
-            lines.setdefault((cell.truth, cell.n), []).append((cell.slots, one.rounds))
-    for (truth, n), points in sorted(lines.items()):
+            lines.setdefault((cell.truth, cell.n, cell.spread), []).append((cell.slots, one.rounds))
+    for (truth, n, _), points in sorted(lines.items()):
         if len(points) > 1:
             axis.plot(*zip(*sorted(points)), marker="o", label=f"{truth}, n = {n}")
     axis.set_xscale("log", base=2)
