@@ -22,7 +22,7 @@ from bisect_cli.search import Answer, Asked, Belief, Culprit, Plan, Stake, Unres
 from bisect_cli.search.candidates import candidates, plainness
 from bisect_cli.search.crashes import crashing, posterior_of
 from bisect_cli.search.hearsay import told as having_heard
-from bisect_cli.search.hypotheses import OF_THREE, UP_TO_TWO, Family
+from bisect_cli.search.hypotheses import OF_THREE, ONE_OF_SEVERAL, UP_TO_TWO, Family
 from bisect_cli.search.information import Outlook
 from bisect_cli.search.posterior import DIGITS, evidence, posterior, ranked
 
@@ -251,10 +251,11 @@ class _Metric:
 
     def _posterior(self, which):
         """The posterior given some of the verdicts, over as many hypotheses as they ask for."""
-        known, every = self.evidence.only(which), {**UP_TO_TWO, **OF_THREE}
+        up_to_two = UP_TO_TWO if len(self.question.verdicts) == 1 else {**UP_TO_TWO, **ONE_OF_SEVERAL}
+        known, every = self.evidence.only(which), {**up_to_two, **OF_THREE}
         if len(self.flags) <= ALL_TRIPLES:
             return posterior(self._family(every), known)
-        told = posterior(self._family(UP_TO_TWO), known)
+        told = posterior(self._family(up_to_two), known)
         if told.other > WIDEN:
             told = posterior(self._family(every), known)
         return told
@@ -274,7 +275,8 @@ class _Metric:
         if self._faint():
             return
         whole, base = self.table.get(self.flags), self.table[()]
-        if whole and whole.call == UNDECIDED and base.runs < self.question.seeds + whole.runs - 1:
+        unclear = whole and whole.call == UNDECIDED and self.sure < STOP
+        if unclear and base.runs < self.question.seeds + whole.runs - 1:
             self.needs = (Want((), base.runs + 1, "the whole set is undecided: more of the baseline"),)
         for number in ranked(self.posterior.probability)[:8]:
             share = float(self.posterior.probability[number])
@@ -283,7 +285,7 @@ class _Metric:
         if self.sure >= STOP:
             missing = tuple(self._unconfirmed())
             self.open = bool(missing)
-            self.needs = (*self.needs, *missing) if missing else ()
+            self.needs = missing
 
     def _confirming(self, culprits):
         """The subsets that bear out a hypothesis, as (subset, call, why)."""
