@@ -417,7 +417,7 @@ def test_the_summary_of_a_run_in_flight(bench):
     seen = {}
 
     def listen(event, controller):
-        if event is None and controller.handles:
+        if event is None and controller.handles and not seen:  # once: runs that were stopped are no longer in flight
             told = summarize(controller.folder, controller.state, controller.analysis)
             if any(trial["step"] and trial["step"] > 3 for trial in told["trials"]):
                 seen.update(told)
