@@ -124,12 +124,12 @@ def _looks(run, baseline, metric, every, until):
         one.seed: {s: v for s, v in one.curve[metric].items() if s % every == 0 or s == one.steps} for one in baseline
     }
     own = {step: value for step, value in run.curve[metric].items() if step % every == 0 and step <= until}
-    return curves.compare(seen, own, run.seed, run.steps)
+    return curves.compare(seen, own, run.seed, run.steps, judge.scale_of("shapes", metric))
 
 
 def _ends_fine(run, baseline, metric):
     ends = [one.curve[metric][one.steps] for one in baseline]
-    return judge.judge(ends, [run.curve[metric][run.steps]]).log_odds < 0
+    return judge.judge(ends, [run.curve[metric][run.steps]], scale=judge.scale_of("shapes", metric)).log_odds < 0
 
 
 def choices(run, baseline):
@@ -224,8 +224,8 @@ def _verdicts(ended, early, metric):
         subset: {seed if (seed, end) not in own[:place] else -place: end for place, (seed, end) in enumerate(own)}
         for subset, own in ends.items()
     }
-    told = {subset: [stop["metrics"][metric]["log_odds"] for stop in own] for subset, own in early.items()}
-    return judge.judge_all(values.pop(()), values, told=told)
+    told = {subset: [curves.told(stop, metric) for stop in own] for subset, own in early.items()}
+    return judge.judge_all(values.pop(()), values, early=told, scale=judge.scale_of("shapes", metric))
 
 
 def bisects(runs, every):

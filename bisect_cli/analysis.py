@@ -1,8 +1,9 @@
 """What the trials of a campaign say: verdicts on every subset tried and the search's plan, per metric. Pure."""
 
+from functools import partial
 from typing import NamedTuple
 
-from bisect_cli import hearsay, judge, parity
+from bisect_cli import curves, hearsay, judge, parity
 from bisect_cli.campaign import CANCELLED, CRASHED, STOPPED_EARLY, metric_key
 from bisect_cli.search import Question, find
 from maskrcnn.errors import UserError
@@ -13,8 +14,8 @@ class Analysis(NamedTuple):
 
     wanted: the runs that all metrics together want, most urgent first, as Wants. cancel: subsets of runs in flight that
     can no longer matter. stakes: {subset in flight: {metric: Stake}}. failure: why nothing can be concluded at all, or
-    "". short: {metric: target} that the baseline itself misses. scale: of the judge. hearsay: {metric: {subset: log
-    odds}} of old verdicts, as in Question.
+    "". short: {metric: target} that the baseline itself misses. scales: {metric: the judge's Scale}. hearsay: {metric:
+    {subset: log odds}} of old verdicts, as in Question.
     """
 
     verdicts: dict
@@ -24,7 +25,7 @@ class Analysis(NamedTuple):
     stakes: dict
     failure: str
     short: dict
-    scale: judge.Scale
+    scales: dict
     hearsay: dict
 
     @property
@@ -33,7 +34,7 @@ class Analysis(NamedTuple):
         return [
             metric
             for metric, table in self.verdicts.items()
-            if () in table and table[()].mean < self.scale.smallest_drop
+            if () in table and table[()].mean < self.scales[metric].smallest_drop
         ]
 
     @property
@@ -44,16 +45,17 @@ class Analysis(NamedTuple):
 def analyse(state):
     """The Analysis of a campaign's State."""
     verdicts, failure, short = _verdicts(state)
-    scale, heard = scale_of(state.settings), _heard(state)
+    scales, heard = {metric: scale_of(state.settings, metric) for metric in state.settings.metrics}, _heard(state)
     answer = find(state.settings.search)(_question(state, verdicts, heard))
-    return Analysis(verdicts, answer.plans, answer.wanted, answer.cancel, answer.stakes, failure, short, scale, heard)
+    return Analysis(verdicts, answer.plans, answer.wanted, answer.cancel, answer.stakes, failure, short, scales, heard)
 
 
-def scale_of(settings):
-    """The judge's Scale for a campaign: what its settings say, else what belongs to its preset."""
-    scale = judge.COCO if settings.preset == "coco" else judge.SHAPES
-    said = {"noise": settings.noise, "smallest_drop": settings.smallest_drop}
-    return scale._replace(**{name: value for name, value in said.items() if value is not None})
+def scale_of(settings, metric):
+    """The judge's Scale for a metric of a campaign: what the settings say, else what belongs to the preset."""
+    scale = judge.scale_of(settings.preset, metric)
+    if settings.smallest_drop is not None:  # said by the user, it holds whatever else is lost
+        scale = scale._replace(smallest_drop=settings.smallest_drop, beside=0.0)
+    return scale if settings.noise is None else scale._replace(noise=settings.noise)
 
 
 def _heard(state):
@@ -61,7 +63,7 @@ def _heard(state):
     stale = [trial for trial in state.trials.values() if state.stale(trial)]
     rows = [row for rows in state.heard.values() for row in rows]
     if stale:
-        rows += hearsay.of_runs(state.settings, scale_of(state.settings), list(state.trials.values()), stale)
+        rows += hearsay.of_runs(state.settings, partial(scale_of, state.settings), list(state.trials.values()), stale)
     return hearsay.weighed(rows, state.settings)
 
 
@@ -87,30 +89,21 @@ def _question(state, verdicts, heard):
 def _verdicts(state):
     """The verdicts, the reason of a failure or "", and the targets missed by the baseline, as in Analysis."""
     settings = state.settings
-    subsets = list(dict.fromkeys(trial.flags for trial in state.current))
     verdicts, failure, short = {}, "", {}
     for metric in settings.metrics:
         table = verdicts[metric] = {}
         reference, crashed = outcomes(state, (), metric)
-        if len(reference) + crashed >= settings.seeds:
-            base = judge.baseline(reference)
-            if base.mean is None:
-                what = "diverged" if reference else "crashed"
-                failure = f"the baseline, with all flags off, {what}: there is nothing to compare with"
-            else:
-                if metric in settings.targets and judge.falls_short(
-                    reference, settings.targets[metric], scale_of(settings)
-                ):
-                    short[metric] = settings.targets[metric]
-                runs = {flags: outcomes(state, flags, metric) for flags in filter(None, subsets)}
-                runs = {flags: told for flags, told in runs.items() if told[0] or told[1]}
-                early = {flags: told_early(state, flags, metric) for flags in filter(None, subsets)}
-                early = {flags: told for flags, told in early.items() if told}
-                values, crashes = ({flags: told[i] for flags, told in runs.items()} for i in (0, 1))
-                table.update(
-                    judge.judge_all(reference, values, crashes, settings.targets.get(metric), scale_of(settings), early)
-                )
-                table[()] = table[()]._replace(runs=len(reference) + crashed)
+        if len(reference) + crashed < settings.seeds:
+            continue
+        if judge.baseline(reference).mean is None:
+            what = "diverged" if reference else "crashed"
+            failure = f"the baseline, with all flags off, {what}: there is nothing to compare with"
+            continue
+        target, scale = settings.targets.get(metric), scale_of(settings, metric)
+        if target is not None and judge.falls_short(reference, target, scale):
+            short[metric] = target
+        table.update(judge.judge_all(reference, *of_all(state, metric), target=target, scale=scale))
+        table[()] = table[()]._replace(runs=len(reference) + crashed)
     return verdicts, failure, short
 
 
@@ -139,6 +132,13 @@ def outcomes(state, flags, metric):
     return values, crashed
 
 
-def told_early(state, flags, metric):
-    """The log odds, broken to fine, of each run of a subset that was stopped early."""
-    return [trial.early["metrics"][metric]["log_odds"] for trial in state.of(flags) if trial.state == STOPPED_EARLY]
+def of_all(state, metric):
+    """What judge.judge_all takes of the subsets with a run that ended: {subset: values}, {subset: how many crashed} and
+    {subset: what those stopped early say}.
+    """
+    values, crashed, early = {}, {}, {}
+    for flags in dict.fromkeys(trial.flags for trial in state.current if trial.flags and trial.ended):
+        values[flags], crashed[flags] = outcomes(state, flags, metric)
+        stopped = [trial for trial in state.of(flags) if trial.state == STOPPED_EARLY]
+        early[flags] = [curves.told(trial.early, metric) for trial in stopped]
+    return values, crashed, early

@@ -572,6 +572,16 @@ def _same(existing, settings, folder):
         )
 
 
+def _by_metric(numbers):
+    """{metric: number} in words, as short as it gets."""
+    from bisect_cli.report.lines import number
+
+    told = {metric: number(one) for metric, one in numbers.items()}
+    if len(set(told.values())) == 1:
+        return next(iter(told.values()))
+    return " and ".join(f"{one} ({metric})" for metric, one in told.items())
+
+
 def _dry_run(state, slots, max_runs, runs_dir, parity, news):
     from bisect_cli import flags as sets
     from bisect_cli import judge, store, trainer
@@ -588,14 +598,13 @@ def _dry_run(state, slots, max_runs, runs_dir, parity, news):
         if told:
             click.echo(told)
     analysis = analyse(state)
-    scale = analysis.scale
-    smallest = judge.smallest_drop([], scale)
-    drowned = f" (smaller ones, as {number(scale.smallest_drop)}, would drown)" * (
-        smallest > (settings.smallest_drop or smallest)
-    )
+    noise = {metric: scale.noise for metric, scale in analysis.scales.items()}
+    smallest = {metric: judge.smallest_drop([], scale) for metric, scale in analysis.scales.items()}
+    said = settings.smallest_drop
+    drowned = f" (smaller ones, as {number(said)}, would drown)" if said and max(smallest.values()) > said else ""
     click.echo(
-        f"Seeds are taken to differ by {number(scale.noise)} of AP until the baseline tells, and drops of "
-        f"{number(smallest)} and more are looked for{drowned}."
+        f"Seeds are taken to differ by {_by_metric(noise)} of AP until the baseline tells, and drops of "
+        f"{_by_metric(smallest)} and more are looked for{drowned}."
     )
     if parity:
         click.echo(

@@ -226,7 +226,8 @@ class Controller:
             key = metric_key(metric)
             ended = [one for one in self.state.of(()) if one.metrics]
             baseline = {one.seed: {**self._curve(one).of(key), own.steps: one.metrics[key]} for one in ended}
-            looks[metric] = curves.compare(baseline, own.of(key), trial.seed, own.steps, self.analysis.scale)
+            scale = self.analysis.scales[metric].given(self.analysis.verdicts[metric][()].largest_drop)
+            looks[metric] = curves.compare(baseline, own.of(key), trial.seed, own.steps, scale)
         return curves.stop(looks, stakes, own.steps)
 
     def _curve(self, trial):

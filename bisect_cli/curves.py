@@ -80,6 +80,13 @@ def stop(looks, stakes, steps):
     return {"step": step, "steps": steps, "metrics": told}
 
 
+def told(stop, metric):
+    """What a run stopped there says of a metric, as judge.Early."""
+    there = stop["metrics"][metric]
+    lost = there["baseline"] - there["value"] if there["value"] is not None else 0.0
+    return judge.Early(there["log_odds"], lost)
+
+
 def words(stop):
     """Why a run was stopped, in words."""
     low = [

@@ -2,6 +2,8 @@
 other campaigns' runs. Pure: it says which events to log.
 """
 
+from functools import partial
+
 from bisect_cli import flags as sets
 from bisect_cli import hearsay, keys
 from bisect_cli.analysis import scale_of
@@ -33,7 +35,8 @@ def news(state, key, flags=(), others=(), journals=()):
         for event in _taken(state, name, other):
             add("taken", **event)
         told = [trial for trial in other.trials.values() if not _same(state, trial)]
-        rows = hearsay.of_runs(state.settings, scale_of(other.settings), list(other.trials.values()), told)
+        scale = partial(scale_of, other.settings)
+        rows = hearsay.of_runs(state.settings, scale, list(other.trials.values()), told)
         heard[f"campaign {name}"] = [[list(flags), metric, log_odds] for flags, metric, log_odds in rows]
     for source, rows in heard.items():
         if rows and state.heard.get(source) != rows:

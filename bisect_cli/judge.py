@@ -16,9 +16,9 @@ so its level is what the grid has; that of another seed follows from it and from
   level    flat over [0, 1], where a metric lives;
   sigma^2  inverse gamma, worth NOISE_WEIGHT runs of the standard deviation of the Scale. It is the floor: three
            baseline seeds that happen to agree do not make noise zero;
-  d        from the smallest drop worth naming to the baseline's mean; log-uniform but leaning to the small: half of
-           all drops lie in the lowest third, in logarithms. A large drop is seen whatever its prior; a flat one spoke
-           against all small ones, and so for nothing being broken.
+  d        from the smallest drop worth naming, which is larger beside a much larger one, to the baseline's mean;
+           log-uniform but leaning to the small: half of all drops lie in the lowest third, in logarithms. A large drop
+           is seen whatever its prior; a flat one spoke against all small ones, and so for nothing being broken.
 The evidence is the ratio of the two likelihoods of all runs of the set taken together, so several seeds of one set
 combine as they should: two runs that are low alike say more than two that are low unlike.
 
@@ -38,14 +38,21 @@ import numpy as np
 
 class Scale(NamedTuple):
     """How large things are, in AP, before any run. noise: standard deviation between seeds. smallest_drop: the smallest
-    drop worth naming.
+    drop worth naming; beside: the same as a share of the largest one seen. One piece of a pair that costs half an AP
+    took a twentieth of that by itself: true, and not what is looked for. Culprits of their own have been within 1 to 4.
     """
 
-    noise: float = 0.015  # the shapes preset has .010 to .027; the campaign's own runs tell which
+    noise: float = 0.015  # the shapes preset has .013 of mask AP and .027 of box AP; a campaign's own runs tell
     smallest_drop: float = 0.03
+    beside: float = 0.1
+
+    def given(self, largest_drop):
+        """The Scale of a campaign that has seen such a drop."""
+        return self._replace(smallest_drop=max(self.smallest_drop, self.beside * largest_drop))
 
 
 SHAPES = Scale()
+SHAPES_BOXES = Scale(0.025)
 COCO = Scale(0.003, 0.01)  # a full schedule on COCO: seeds differ by a few tenths of a point; papers report whole ones
 NOISE_WEIGHT = 4  # runs that the prior on the noise is worth: five baseline seeds outweigh it
 SMALLEST_DROP_IN_NOISE = 2.5  # where noise is large: smaller drops take more runs than they are worth
@@ -82,6 +89,15 @@ class Worlds(NamedTuple):
     shared: np.ndarray
 
 
+class Early(NamedTuple):
+    """What a run that was stopped early says of a metric: the log odds, broken to fine, the same in every world, and
+    how far it was below the baseline then.
+    """
+
+    log_odds: float
+    lost: float = 0.0
+
+
 class Verdict(NamedTuple):
     """What the runs of one set say about one metric.
 
@@ -89,10 +105,11 @@ class Verdict(NamedTuple):
     included.
     log_odds: natural logarithm of broken : fine. mean, sd: of the runs with a value (None without any; sd None for
     one).
-    difference: mean minus the baseline's mean. diverged: how many diverged. What a search needs to weigh several sets
-    together, as mu, sigma and d are the same for all of them: worlds, of the baseline's verdict, and log_likelihoods of
-    the others', [2, K], of the set's runs if it is fine and if it is broken, in each of the K worlds; None where there
-    is none.
+    difference: mean minus the baseline's mean. diverged: how many diverged. largest_drop: of the baseline's verdict,
+    what at least two runs of the campaign have lost, be they of one set or of two. What a search needs to weigh several
+    sets together, as mu, sigma and d are the same for all of them: worlds, of the baseline's verdict, and
+    log_likelihoods of the others', [2, K], of the set's runs if it is fine and if it is broken, in each of the K
+    worlds; None where there is none.
     """
 
     call: str
@@ -102,6 +119,7 @@ class Verdict(NamedTuple):
     sd: Optional[float] = None
     difference: Optional[float] = None
     diverged: int = 0
+    largest_drop: float = 0.0
     log_likelihoods: Optional[np.ndarray] = None
     worlds: Optional[Worlds] = None
 
@@ -119,27 +137,29 @@ def baseline(values):
 
 def judge(reference, values, crashed=0, target=None, scale=SHAPES):
     """The Verdict on one set by itself, as `judge_all`; without what only a search of several sets needs."""
-    return judge_all(reference, {"set": values}, {"set": crashed}, target, scale)["set"]._replace(log_likelihoods=None)
+    told = judge_all(reference, {"set": values}, {"set": crashed}, target=target, scale=scale)
+    return told["set"]._replace(log_likelihoods=None)
 
 
-def judge_all(reference, values, crashed=None, target=None, scale=SHAPES, told=None):
+def judge_all(reference, values, crashed=None, early=None, target=None, scale=SHAPES):
     """The Verdicts on all sets of a campaign, {set: Verdict}, with the baseline's under ().
 
     reference: the metric of each run of the baseline, NaN where it diverged; {seed: metric} where sets are trained with
     the same seeds, or else just the metrics. values: {set: the same of its runs}. crashed: {set: runs that gave no
     result}; they count as runs but are no evidence. target: what a training that works is known to reach; a run that
-    reaches it is as good as the baseline's mean, however high that is. told: {set: the log odds, broken to fine, of
-    each run that was stopped early}, the same in every world. Raises ValueError without a finite reference.
+    reaches it is as good as the baseline's mean, however high that is. early: {set: the Early
+    of each of its runs that was stopped}. Raises ValueError without a finite reference.
     """
     anchor = _finite(reference)
     if not anchor:
         raise ValueError("the baseline has no finished run")
-    crashed, early = crashed or {}, told or {}
+    crashed, early = crashed or {}, early or {}
     values = {one: values.get(one, ()) for one in (*values, *early)}
     finite = {one: _finite(own) for one, own in values.items()}
     lifted = {one: _lifted(own, _mean([value for _, value in anchor]), target) for one, own in finite.items()}
-    worlds, told = _drop_evidence(anchor, lifted, scale)
-    verdicts = {(): baseline(reference)._replace(worlds=worlds)}
+    largest_drop = _largest_drop(anchor, lifted, early)
+    worlds, told = _drop_evidence(anchor, lifted, scale.given(largest_drop))
+    verdicts = {(): baseline(reference)._replace(worlds=worlds, largest_drop=largest_drop)}
     for one in dict.fromkeys((*values, *crashed)):
         runs = len(values.get(one, ())) + crashed.get(one, 0) + len(early.get(one, ()))
         if not values.get(one) and not early.get(one):
@@ -148,13 +168,22 @@ def judge_all(reference, values, crashed=None, target=None, scale=SHAPES, told=N
         mine = [value for _, value in finite[one]]
         diverged = len(values[one]) - len(mine)
         log_odds, log_likelihoods = told[one]
-        more = _divergence_evidence(len(reference), len(anchor), diverged, len(mine)) + sum(early.get(one, ()))
+        more = _divergence_evidence(len(reference), len(anchor), diverged, len(mine))
+        more += sum(run.log_odds for run in early.get(one, ()))
         log_odds += more
         call = UNDECIDED if abs(log_odds) < math.log(ODDS) else BROKEN if log_odds > 0 else FINE
         difference = _mean(mine) - verdicts[()].mean if mine else None
         log_likelihoods = log_likelihoods + np.array([[0.0], [more]])
-        verdicts[one] = Verdict(call, runs, log_odds, _mean(mine), _sd(mine), difference, diverged, log_likelihoods)
+        numbers = _mean(mine), _sd(mine), difference, diverged
+        verdicts[one] = Verdict(call, runs, log_odds, *numbers, log_likelihoods=log_likelihoods)
     return verdicts
+
+
+def scale_of(preset, metric):
+    """The Scale of a metric, with the data of a preset."""
+    if preset == "coco":
+        return COCO
+    return SHAPES_BOXES if metric.startswith("bbox") else SHAPES
 
 
 def noise(values, scale=SHAPES):
@@ -175,6 +204,14 @@ def falls_short(values, target, scale=SHAPES):
     errors."""
     finite = [value for _, value in _finite(values)]
     return bool(finite) and _mean(finite) + 2 * noise(finite, scale) / math.sqrt(len(finite)) < target
+
+
+def _largest_drop(anchor, sets, early):
+    """What the lowest run but one lost: the lowest may be a stray."""
+    center = _mean([value for _, value in anchor])
+    lost = [center - value for runs in sets.values() for _, value in runs]
+    lost += [run.lost for runs in early.values() for run in runs]
+    return max(0.0, sorted(lost)[-2]) if len(lost) > 1 else 0.0
 
 
 def _drop_evidence(anchor, sets, scale):

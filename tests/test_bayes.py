@@ -17,7 +17,7 @@ from bisect_cli.judge import BASELINE, BROKEN, CRASHED, FINE, Verdict
 from bisect_cli.search import Lead, Question, bayes, clear_runs, crashes, find
 from bisect_cli.search.hypotheses import OF_THREE, ONE, UP_TO_TWO, Family
 from bisect_cli.search.information import Outlook, chances
-from bisect_cli.search.posterior import ELSE, WRONG, evidence, posterior
+from bisect_cli.search.posterior import ELSE, ONE_DROP, WRONG, evidence, posterior
 
 EVERY = {**UP_TO_TWO, **OF_THREE}
 GOLDEN = sorted((Path(__file__).parent / "golden" / "bayes").glob("*.txt"))
@@ -359,6 +359,58 @@ def test_metrics_share_their_runs():
         runs[want.flags] = runs.get(want.flags, 0) + 1
     assert {metric: named(plan) for metric, plan in answer.plans.items()} == {m: sorted(c) for m, c in breaks.items()}
     assert sum(runs.values()) < 24
+
+
+# Mask AP of real runs, {set: {seed: value}}: CROP_AND_RESIZE_MASK with MASK_LOSS costs .51, without it .02 to .03.
+GRADED = {
+    (): {0: 0.628, 1: 0.662, 2: 0.638},
+    ALL: {0: 0.125, 1: 0.138},
+    ("ROI_ALIGN_MASK", "CROP_AND_RESIZE_MASK", "MASK_LOSS"): {0: 0.132, 1: 0.133},
+    ("CROP_AND_RESIZE_MASK", "MASK_LOSS"): {0: 0.134, 1: 0.136},
+    ("CROP_AND_RESIZE_MASK",): {0: 0.606, 1: 0.633, 2: 0.622, 3: 0.636},
+    ("ROI_ALIGN_MASK", "CROP_AND_RESIZE_MASK"): {0: 0.607, 1: 0.631, 2: 0.618, 3: 0.633},
+    tuple(flag for flag in ALL if flag != "MASK_LOSS"): {0: 0.602, 1: 0.632, 2: 0.618, 3: 0.628},
+    tuple(flag for flag in ALL if flag != "CROP_AND_RESIZE_MASK"): {0: 0.639},
+    ALL[:9]: {0: 0.639},
+    ("MASK_LOSS",): {0: 0.628},
+}
+
+
+def weighed(scale):
+    """The posterior of the GRADED runs: {culprits: probability}."""
+    sets = {subset: GRADED[subset] for subset in GRADED if subset}
+    table = judge.judge_all(GRADED[()], sets, scale=scale)
+    told = posterior(Family.over(np.ones(len(ALL)), EVERY), evidence(ALL, table, list(sets)))
+    names = (tuple(tuple(ALL[i] for i in one) for one in told.family.culprits(h)) for h in range(len(told.family)))
+    return dict(zip(names, told.probability))
+
+
+def test_a_piece_that_costs_little_by_itself_is_not_the_culprit_of_much():
+    pair, alone = (("CROP_AND_RESIZE_MASK", "MASK_LOSS"),), (("CROP_AND_RESIZE_MASK",),)
+    told = weighed(judge.SHAPES)
+    assert told[pair] > 0.99 > 1000 * told[alone]
+    said = weighed(judge.SHAPES._replace(smallest_drop=0.02, beside=0.0))
+    assert said[alone] > told[alone]  # whoever wants to hear of .02 is told
+
+
+def test_one_culprit_is_expected_to_cost_the_same_everywhere(monkeypatch):
+    """A alone and with C lost .045, with B .25: all due to A by itself, or only the latter to A and B together?"""
+    values = {("A", "B", "C"): [0.15], ("A", "B"): [0.15], ("A",): [0.355], ("A", "C"): [0.355], ("B",): [0.40]}
+    odds = []
+    for one_drop in (0.5, ONE_DROP):
+        monkeypatch.setattr("bisect_cli.search.posterior.ONE_DROP", one_drop)
+        told = posterior(Family.over(np.ones(3), EVERY), judged(values))
+        alone, pair = (told.probability[told.family.holding(culprit)].sum() for culprit in ((0,), (0, 1)))
+        odds.append(alone / pair)
+    assert odds[1] < odds[0] / 2
+
+
+def test_the_second_run_of_a_fine_whole_set_is_worth_what_it_saves():
+    """It will be needed before nothing is said to break, so it comes before equally telling parts of the set."""
+    for runs, due in ((1, True), (2, False)):
+        table = {(): Verdict(BASELINE, 3), ALL: Verdict(FINE, runs, -3.0 * runs)}
+        metric = bayes._Bayes(Question(ALL, {"m": table})).metrics["m"]
+        assert (metric.due.get(ALL, 0) > 0.3) == due and metric.bearing[ALL] > 0.3
 
 
 def test_real_noise_never_gives_a_wrong_name():

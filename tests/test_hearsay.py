@@ -194,7 +194,7 @@ def test_the_scale_of_the_judge_can_be_said(cli):
     cli(*words)
     settings = store.load(cli.bench.runs / "x")[0].settings
     assert (settings.noise, settings.smallest_drop) == (0.004, 0.02)
-    assert analyse(store.load(cli.bench.runs / "x")[0]).scale == (0.004, 0.02)
+    assert analyse(store.load(cli.bench.runs / "x")[0]).scales["segm"] == (0.004, 0.02, 0.0)
     assert "with other noise" in cli(*words[:5], "--noise", ".005", "--smallest-drop", ".02", code=2)
     for value in ("0", "-1", "3", "nan", "inf"):
         assert f"--noise {value}: give AP as a fraction" in cli(*words[:5], "--noise", value, code=2)

@@ -45,7 +45,8 @@ def test_crashes_are_no_evidence():
 
 
 def test_a_run_stopped_early_speaks_with_the_odds_it_had():
-    told = judging.judge_all(BASELINE, {"both": [0.5]}, {}, told={"both": [4.6], "only": [4.6]})
+    early = {"both": [judging.Early(4.6)], "only": [judging.Early(4.6)]}
+    told = judging.judge_all(BASELINE, {"both": [0.5]}, early=early)
     assert told["only"].log_odds == pytest.approx(4.6) and told["only"].call == BROKEN
     assert told["only"].runs == 1 and told["only"].mean is None
     assert told["both"].log_odds == pytest.approx(judge(BASELINE, [0.5]).log_odds + 4.6) and told["both"].runs == 2
@@ -91,6 +92,30 @@ def test_divergence_says_nothing_where_the_baseline_diverges():
 
 def test_the_smallest_drop_grows_with_noise():
     assert judging.smallest_drop([0.5, 0.6, 0.7]) > judging.smallest_drop(BASELINE) >= judging.SHAPES.smallest_drop
+
+
+def test_beside_a_much_larger_drop_a_small_one_is_none():
+    few = {"few": [0.665, 0.66, 0.67, 0.665]}
+    many = {**few, "many": [0.15, 0.16]}
+    alone, beside = judging.judge_all(BASELINE, few), judging.judge_all(BASELINE, many)
+    said = judging.judge_all(BASELINE, many, scale=judging.SHAPES._replace(beside=0.0))
+    assert alone["few"].log_odds > 0.5 > -0.5 > beside["few"].log_odds and said["few"].log_odds > 0.5
+    assert beside["many"].call == BROKEN
+
+
+def test_the_largest_drop_takes_two_runs_be_they_stopped_early():
+    def largest(values, lost=()):
+        early = {"early": [judging.Early(4.6, each) for each in lost]}
+        return judging.judge_all([0.7, 0.7, 0.7], values, early=early)[()].largest_drop
+
+    assert largest({"a": [0.0]}) == 0.0  # a single one may be a stray
+    assert largest({"a": [0.0], "b": [0.6]}) == pytest.approx(0.1)
+    assert largest({"a": [0.5], "b": [0.75]}, lost=[0.3]) == pytest.approx(0.2)
+
+
+def test_box_ap_of_the_shapes_is_taken_to_be_noisier_than_mask_ap():
+    box, mask, large = (judging.scale_of(*of) for of in (("shapes", "bbox"), ("shapes", "segm"), ("coco", "bbox")))
+    assert box.noise > mask.noise > large.noise and box.smallest_drop == mask.smallest_drop
 
 
 def test_other_sets_tell_how_large_the_drop_and_the_noise_are():

@@ -4,7 +4,7 @@ import math
 
 from bisect_cli import flags as sets
 from bisect_cli import judge
-from bisect_cli.analysis import outcomes, told_early
+from bisect_cli.analysis import of_all, outcomes
 from bisect_cli.report.lines import number
 from bisect_cli.report.summary import percent
 
@@ -58,14 +58,16 @@ def of_campaign(state, analysis):
 
 
 def _baseline(state, analysis, metric):
-    base, scale = analysis.verdicts[metric][()], analysis.scale
+    base, scale = analysis.verdicts[metric][()], analysis.scales[metric]
     values, _ = outcomes(state, (), metric)
     finite = [value for value in values.values() if math.isfinite(value)]
     shown = " ".join(number(value) for value in finite)
-    smallest = number(judge.smallest_drop(finite, scale))
+    smallest = judge.smallest_drop(finite, scale)
+    looked_for = judge.smallest_drop(finite, scale.given(base.largest_drop))
+    beside = f", as one of {number(base.largest_drop)} was seen" if looked_for > smallest else ""
     yield (
         f"  {metric} of the baseline: {shown} (mean {number(base.mean)}); seeds are taken to differ by "
-        f"{number(judge.noise(finite, scale))}, and drops of {smallest} and more are looked for."
+        f"{number(judge.noise(finite, scale))}, and drops of {number(looked_for)} and more are looked for{beside}."
     )
 
 
@@ -105,15 +107,11 @@ def _value(value):
 
 def _again(state, analysis, metric, flags, value):
     """The verdict on a set, had one more run of it ended with this value."""
-    settings = state.settings
-    tried = [subset for subset in analysis.verdicts[metric] if subset]
-    told = {subset: outcomes(state, subset, metric) for subset in tried}
-    values = {subset: own for subset, (own, _) in told.items()}
+    values, crashed, early = of_all(state, metric)
     values[flags] = {**values[flags], next(state.free_seeds(flags)): value}
-    crashed = {subset: crashes for subset, (_, crashes) in told.items()}
     reference, _ = outcomes(state, (), metric)
-    early = {subset: odds for subset in tried for odds in [told_early(state, subset, metric)] if odds}
-    return judge.judge_all(reference, values, crashed, settings.targets.get(metric), analysis.scale, early)[flags]
+    target = state.settings.targets.get(metric)
+    return judge.judge_all(reference, values, crashed, early, target, analysis.scales[metric])[flags]
 
 
 def _result(state, plan, table):

@@ -170,8 +170,7 @@ class _Worth:
                 rows.append(self._row(subset))
                 key = rows[-1].tobytes()
                 self.bearing[key] = max(share, self.bearing.get(key, 0))
-                if subset not in metric.table:
-                    self.needed[key] = self.needed.get(key, 0) + share
+                self.needed[key] = self.needed.get(key, 0) + metric.due.get(subset, 0)
         odds = np.max([one.family.takes_part(one.probability) for one in told], axis=0)
         self.candidates = candidates(flags, odds, rows)
 
@@ -228,7 +227,7 @@ class _Metric:
     """What is known about one metric.
 
     open: its search is not over. weighs: its next runs are chosen by information. needs: runs it must have, as Wants.
-    bearing: {subset: probability} of what the result will rest on.
+    bearing: {subset: probability} of what the result will rest on; due: the same of what has yet to be run for it.
     """
 
     def __init__(self, question, flags, crashers, table, hearsay):
@@ -241,7 +240,7 @@ class _Metric:
         self.posterior = self._posterior(slice(None))
         self.culprits = self._named(self.posterior.best)
         self.sure = float(self.posterior.probability[self.posterior.best])
-        self.needs, self.bearing, self.fallback = (), {}, None
+        self.needs, self.bearing, self.due, self.fallback = (), {}, {}, None
         self.open, self.weighs = True, True
         if table:
             self._look()
@@ -279,9 +278,11 @@ class _Metric:
         if unclear and base.runs < self.question.seeds + whole.runs - 1:
             self.needs = (Want((), base.runs + 1, "the whole set is undecided: more of the baseline"),)
         for number in ranked(self.posterior.probability)[:8]:
-            share = float(self.posterior.probability[number])
-            for subset, _, _ in self._confirming(self._named(number)):
+            share, culprits = float(self.posterior.probability[number]), self._named(number)
+            for subset, _, _ in self._confirming(culprits):
                 self.bearing[subset] = self.bearing.get(subset, 0) + share
+                if subset not in self.table or not culprits and self.table[subset].runs < halving.CONFIRMED:
+                    self.due[subset] = self.due.get(subset, 0) + share
         if self.sure >= STOP:
             missing = tuple(self._unconfirmed())
             self.open = bool(missing)

@@ -52,6 +52,11 @@ class Family:
     def __len__(self):
         return len(self.log_prior)
 
+    @property
+    def single(self):
+        """Which hypotheses have one culprit, be it of several flags: bool [H]."""
+        return np.concatenate([np.full(len(table), len(kind) == 1) for kind, table in self.blocks])
+
     def broken(self, subsets):
         """Which hypotheses say that which subsets are broken. subsets: bool [C, n]; returns bool [C, H]."""
         told, start = np.zeros((len(subsets), len(self)), bool), 0

@@ -3,7 +3,8 @@
 Likelihood of a hypothesis: the product, over all subsets, of the likelihood of their runs if broken or if fine, as it
 says, which are the judge's continuous margins. The noise and the size of the drop are not known, but the same for all
 subsets, so the product is taken in each of K worlds, and then averaged: a hypothesis is not believed because it
-explains each verdict in a world of its own. Two guards keep the probabilities honest where no hypothesis is right:
+explains each verdict in a world of its own. Of one culprit it is expected that most broken sets lose the same. Two
+guards keep the probabilities honest where no hypothesis is right:
   - one subset's verdict may be wrong for a reason that all its runs share (a combination with an effect of its own, a
     freak). So each subset is, with probability WRONG, the opposite of what the hypothesis says, and never speaks for
     more than 1/WRONG to one;
@@ -11,15 +12,17 @@ explains each verdict in a world of its own. Two guards keep the probabilities h
     fine with even odds; it wins when the best hypothesis contradicts several clear verdicts.
 """
 
+import math
 from typing import NamedTuple
 
 import numpy as np
 
-from bisect_cli.judge import Worlds
+from bisect_cli.judge import SHARED, Worlds
 from bisect_cli.search.hypotheses import Family
 
 WRONG = 0.003  # one shared freak in some 300 subsets: more than a whole campaign asks about
 ELSE = 0.004
+ONE_DROP = 0.95  # if there is one culprit: that broken sets lose the same but for few, SHARED; the judge has even odds
 CELLS = 4_000_000  # hypotheses times worlds: some 50 ms; of more, as before the first runs, some worlds stand for all
 WORLDS = 40  # that stand for all in plans
 # What verdicts that carry no more than their odds come from: a run held against the middle of the gap errs in 5 %.
@@ -126,6 +129,7 @@ def posterior(family, told):
     weights = margins.T @ says  # [K, H]; in place from here on, it may be large
     weights += base[:, None].astype(np.float32)
     weights += family.log_prior.astype(np.float32)
+    weights[:, family.single] += _of_one_drop(told.worlds)[:, None].astype(np.float32)
     top = max(weights.max(), other.max())
     weights -= np.float32(top)
     np.exp(np.maximum(weights, FLOOR, out=weights), out=weights)
@@ -137,6 +141,16 @@ def posterior(family, told):
     worlds = Worlds(*(each[some] for each in told.worlds))
     sample = Sample((weights[some] * share[:, None]).T, other[some] * share, worlds, told.subsets, margins[:, some])
     return Posterior(family, weights.sum(axis=0, dtype=float) / total, float(other.sum() / total), sample)
+
+
+def _of_one_drop(worlds):
+    """What a single culprit makes of the worlds, in logarithms: what breaks all broken sets costs them all about the
+    same; with several culprits it depends on which of them a set holds, as the judge has it.
+    """
+    if len(worlds.shared) == 1:
+        return np.zeros(1)
+    same = worlds.shared > SHARED.mean()
+    return np.where(same, math.log(2 * ONE_DROP), math.log(2 - 2 * ONE_DROP))
 
 
 def _sampled(weights, number):
