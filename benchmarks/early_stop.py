@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import click
+from pages import write_measured
 
 from bisect_cli import curves, judge, trainer
 from bisect_cli.search import Question, Stake, find
@@ -293,8 +294,7 @@ def main(data, folder, look, write):
     text = "\n".join([*table(runs, every), "", near, "", *bisects(runs, every)]) + "\n"
     click.echo(text)
     if write:
-        head = write.read_text().partition("<!-- measured -->")[0] if write.exists() else ""
-        write.write_text(f"{head}<!-- measured -->\n\n{text}")
+        write_measured(write, text)
 
 
 if __name__ == "__main__":

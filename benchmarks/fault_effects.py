@@ -15,6 +15,7 @@ from pathlib import Path
 
 import click
 import numpy as np
+from pages import write_measured
 
 from maskrcnn.errors import UserError
 from maskrcnn.examples import PAIR
@@ -102,9 +103,7 @@ def table(results):
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="As for the trainer.")
 @click.option("--only", default="", help="Only rows whose name holds this text (and the baseline).")
 @click.option("--folder", default="runs/fault-effects", show_default=True, type=click.Path(path_type=Path))
-@click.option(
-    "--write", type=click.Path(path_type=Path), help="Put the table into this file, below its line of dashes."
-)
+@click.option("--write", type=click.Path(path_type=Path), help="Put the table into this file, below its marked line.")
 def main(slots, baseline_seeds, seeds, preset, settings, only, folder, write):
     """Measure the baseline's spread and the effect of each fault."""
     wanted = [c for c in cases(baseline_seeds, seeds) if c[0] == "baseline" or only in c[0]]
@@ -113,8 +112,7 @@ def main(slots, baseline_seeds, seeds, preset, settings, only, folder, write):
     text = "\n".join(table(results)) + "\n"
     click.echo(text)
     if write:
-        head = write.read_text().partition("<!-- measured -->")[0] if write.exists() else ""
-        write.write_text(f"{head}<!-- measured -->\n\n{text}")
+        write_measured(write, text)
 
 
 if __name__ == "__main__":

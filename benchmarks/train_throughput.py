@@ -20,6 +20,7 @@ from typing import NamedTuple
 
 import click
 import training_processes as processes
+from pages import write_measured
 
 from maskrcnn.pieces import PIECES
 from maskrcnn.runfolder import write_json
@@ -251,7 +252,7 @@ PARTS = ("steps", "profile", "start", "runs")
 @click.option("--profile-steps", default=20, show_default=True)
 @click.option("--threads", type=click.IntRange(1), help="Of every process.  [default: the cores]")
 @click.option("--json", "json_file", type=click.Path(path_type=Path), help="Adds the figures to this file.")
-@click.option("--write", type=click.Path(path_type=Path), help="Puts the tables below the line of dashes of this file.")
+@click.option("--write", type=click.Path(path_type=Path), help="Puts the tables below the marked line of this file.")
 def main(parts, models, batches, rounds, seconds, profile_steps, threads, json_file, write):
     """Measure how fast training is."""
     parts = parts or PARTS
@@ -279,8 +280,7 @@ def main(parts, models, batches, rounds, seconds, profile_steps, threads, json_f
     if json_file:
         write_json(json_file, found)
     if write:
-        head = write.read_text().partition("<!-- measured -->")[0] if write.exists() else ""
-        write.write_text(f"{head}<!-- measured -->\n\n{text}")
+        write_measured(write, text)
 
 
 if __name__ == "__main__":

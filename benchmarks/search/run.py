@@ -10,6 +10,7 @@ picire and git-bayesect take part if they are installed (pip install 'maskrcnn-b
 
 import json
 import os
+import sys
 import time
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
@@ -26,8 +27,6 @@ from bisect_cli.campaign import SEARCHES
 
 ERRORS = (0.0, 0.02, 0.07, 0.16)
 FLAGS = (3, 8, 11, 16, 32, 64)
-
-
 OFTEN = {3: 160, 8: 160, 11: 160, 16: 100, 32: 60, 64: 40}  # campaigns in the cells with an aim for accuracy, by n ...
 SELDOM = {3: 24, 8: 24, 11: 24, 16: 16, 32: 8, 64: 6}  # ... and in others; planning with many flags takes longest
 PEERS = 100  # of every peer in every cell
@@ -90,13 +89,13 @@ def main(search, quick, share, errors, jobs, docs, json_file, show, slots):
         told = {way: [one._asdict() for one in many] for way, many in replays.items()}
         json_file.write_text(json.dumps({"cells": figures, "replays": told}, indent=1))
     if docs:
+        sys.path.append(str(Path(__file__).parents[1]))
         import plots
+        from pages import write_measured
 
         plots.draw(found, search, docs)
         for name, text in pages.items():
-            page = docs / name
-            head = page.read_text().partition("<!-- measured -->")[0] if page.exists() else ""
-            page.write_text(f"{head}<!-- measured -->\n\n{text}")
+            write_measured(docs / name, text)
 
 
 def replay_all(search, number, jobs):
