@@ -15,11 +15,10 @@ from bisect_cli import judge
 from bisect_cli.flags import ALL
 from bisect_cli.judge import BASELINE, BROKEN, CRASHED, FINE, Verdict
 from bisect_cli.search import Lead, Question, bayes, clear_runs, crashes, find
-from bisect_cli.search.hypotheses import OF_THREE, ONE, UP_TO_TWO, Family
+from bisect_cli.search.hypotheses import KINDS, ONE, Family
 from bisect_cli.search.information import Outlook, chances
 from bisect_cli.search.posterior import ELSE, ONE_DROP, WRONG, evidence, posterior
 
-EVERY = {**UP_TO_TWO, **OF_THREE}
 GOLDEN = sorted((Path(__file__).parent / "golden" / "bayes").glob("*.txt"))
 
 
@@ -89,7 +88,7 @@ def test_the_posterior_is_that_of_brute_force():
     total = sum(wanted.values()) + other
 
     table = {tuple(flags[i] for i in subset): Verdict(FINE, 1, odds[subset]) for subset in subsets}
-    told = posterior(Family.over(np.array(weights), EVERY), evidence(flags, table, list(table)))
+    told = posterior(Family.over(np.array(weights), KINDS), evidence(flags, table, list(table)))
     assert len(told.family) == len(wanted)
     for number, p in enumerate(told.probability):
         assert p == pytest.approx(wanted[frozenset(told.family.culprits(number))] / total, rel=1e-4)
@@ -118,7 +117,7 @@ def test_information_is_the_mutual_information_of_hypothesis_and_outcome(next_ru
     bins, one by one.
     """
     values = {("A", "B", "C"): [0.34], ("A", "B"): [0.375]}
-    told = posterior(Family.over(np.ones(3), UP_TO_TWO), judged(values))
+    told = posterior(Family.over(np.ones(3), KINDS), judged(values))
     sample, joint = told.sample, {}
     fine, broken = chances(sample.worlds)
     subset = np.array([[flag in next_run for flag in "ABC"]])
@@ -140,7 +139,7 @@ def test_information_is_the_mutual_information_of_hypothesis_and_outcome(next_ru
 
 def test_information_counts_what_runs_in_flight_will_tell():
     """Of a second run, given that a first one is out, each above or below the cut."""
-    told = posterior(Family.over(np.ones(3), UP_TO_TWO), judged({("A", "B", "C"): [0.34]}))
+    told = posterior(Family.over(np.ones(3), KINDS), judged({("A", "B", "C"): [0.34]}))
     first, second = np.array([[1, 1, 0]], bool), np.array([[0, 1, 1]], bool)
     outlook, joint = Outlook(told), {}
     if_fine, if_broken = (each[:, : outlook.cut].sum(axis=1) for each in outlook.first)
@@ -380,7 +379,7 @@ def weighed(scale):
     """The posterior of the GRADED runs: {culprits: probability}."""
     sets = {subset: GRADED[subset] for subset in GRADED if subset}
     table = judge.judge_all(GRADED[()], sets, scale=scale)
-    told = posterior(Family.over(np.ones(len(ALL)), EVERY), evidence(ALL, table, list(sets)))
+    told = posterior(Family.over(np.ones(len(ALL)), KINDS), evidence(ALL, table, list(sets)))
     names = (tuple(tuple(ALL[i] for i in one) for one in told.family.culprits(h)) for h in range(len(told.family)))
     return dict(zip(names, told.probability))
 
@@ -399,7 +398,7 @@ def test_one_culprit_is_expected_to_cost_the_same_everywhere(monkeypatch):
     odds = []
     for one_drop in (0.5, ONE_DROP):
         monkeypatch.setattr("bisect_cli.search.posterior.ONE_DROP", one_drop)
-        told = posterior(Family.over(np.ones(3), EVERY), judged(values))
+        told = posterior(Family.over(np.ones(3), KINDS), judged(values))
         alone, pair = (told.probability[told.family.holding(culprit)].sum() for culprit in ((0,), (0, 1)))
         odds.append(alone / pair)
     assert odds[1] < odds[0] / 2
@@ -444,8 +443,9 @@ def test_real_noise_never_gives_a_wrong_name():
 
 
 def test_the_prior_of_a_kind_is_shared_out_by_weight():
-    family = Family.over(np.array([1.0, 3.0]), UP_TO_TWO)
+    family = Family.over(np.array([1.0, 3.0]), KINDS)
     table = dict(zip(map(family.culprits, range(len(family))), np.exp(family.log_prior)))
     assert table[((1,),)] == pytest.approx(3 * table[((0,),)])
     assert sum(table.values()) == pytest.approx(1)
-    assert table[((0,),)] + table[((1,),)] == pytest.approx(UP_TO_TWO[ONE] / sum(UP_TO_TWO.values()))
+    possible = sum(prior for kind, prior in KINDS.items() if sum(map(len, kind)) <= 2)
+    assert table[((0,),)] + table[((1,),)] == pytest.approx(KINDS[ONE] / possible)

@@ -22,16 +22,15 @@ from bisect_cli.search import Answer, Asked, Belief, Culprit, Plan, Stake, Unres
 from bisect_cli.search.candidates import candidates, plainness
 from bisect_cli.search.crashes import crashing, posterior_of
 from bisect_cli.search.hearsay import told as having_heard
-from bisect_cli.search.hypotheses import OF_THREE, ONE_OF_SEVERAL, UP_TO_TWO, Family
+from bisect_cli.search.hypotheses import KINDS, ONE_OF_SEVERAL, Family
 from bisect_cli.search.information import Outlook
 from bisect_cli.search.posterior import DIGITS, evidence, posterior, ranked
 
 STOP = 0.985  # of the hypothesis named; drops near the smallest are named wrongly more often than others
 ENOUGH = 0.9  # ... or, with that confidence stated, if no further run tells more
 CLEAN = 0.995  # of nothing, for a whole set whose own runs stay undecided
+FAR = 1e-10  # of the likeliest: less than one subset, which speaks for at most 1/WRONG to one, can make up for
 NAMED = 0.5  # of a hypothesis without one of its confirming subsets, for that one to count as fresh evidence
-ALL_TRIPLES = 16  # flags up to which triples are always among the hypotheses; beyond, when the others do not fit
-WIDEN = 0.1  # of something else, for triples of more flags
 MANY = 60  # runs, twice what any family takes at 7 % of error, after which nothing is expected of hypotheses either
 MISFIT = 0.5  # of something else, for giving up on hypotheses
 CONFIRMS = 0.5  # of the hypotheses that would rest on a run, for it to be called a confirmation
@@ -231,13 +230,15 @@ class _Metric:
     """
 
     def __init__(self, question, flags, crashers, table, hearsay):
-        self.question, self.flags, self.table, self.hearsay = question, flags, table, hearsay
+        self.question, self.flags, self.table = question, flags, table
         self.stuck = self.lost = False
         self.unresolved = tuple(Unresolved(one, "its runs crash") for one in crashers)
         self.tried = [subset for subset in table if subset and self._counts(subset)]
         self.evidence = evidence(flags, table, self.tried)
         self.weights = np.array([_weight(question, flag) for flag in flags])
-        self.posterior = self._posterior(slice(None))
+        kinds = KINDS if len(question.verdicts) == 1 else {**KINDS, **ONE_OF_SEVERAL}
+        self.family = having_heard(Family.over(self.weights, kinds), flags, hearsay)
+        self.posterior = posterior(self.family, self.evidence)
         self.culprits = self._named(self.posterior.best)
         self.sure = float(self.posterior.probability[self.posterior.best])
         self.needs, self.bearing, self.due, self.fallback = (), {}, {}, None
@@ -248,22 +249,8 @@ class _Metric:
     def _counts(self, subset):
         return self.table[subset].call != CRASHED and set(subset) <= set(self.flags)
 
-    def _posterior(self, which):
-        """The posterior given some of the verdicts, over as many hypotheses as they ask for."""
-        up_to_two = UP_TO_TWO if len(self.question.verdicts) == 1 else {**UP_TO_TWO, **ONE_OF_SEVERAL}
-        known, every = self.evidence.only(which), {**up_to_two, **OF_THREE}
-        if len(self.flags) <= ALL_TRIPLES:
-            return posterior(self._family(every), known)
-        told = posterior(self._family(up_to_two), known)
-        if told.other > WIDEN:
-            told = posterior(self._family(every), known)
-        return told
-
-    def _family(self, kinds):
-        return having_heard(Family.over(self.weights, kinds), self.flags, self.hearsay)
-
     def _named(self, number):
-        return tuple(tuple(self.flags[i] for i in one) for one in self.posterior.family.culprits(number))
+        return tuple(tuple(self.flags[i] for i in one) for one in self.family.culprits(number))
 
     def _look(self):
         """Whether the search is over, and what it needs if not."""
@@ -338,9 +325,11 @@ class _Metric:
 
     def _named_without(self, subset):
         """Whether all other subsets name the best hypothesis too, so that the run of this one is fresh evidence."""
-        told = self._posterior([i for i, other in enumerate(self.tried) if other != subset])
-        same = len(told.family) == len(self.posterior.family)
-        return same and told.probability[self.posterior.best] >= NAMED
+        others = [i for i, other in enumerate(self.tried) if other != subset]
+        probability, best = self.posterior.probability, self.posterior.best
+        near = probability > FAR * probability[best]
+        told = posterior(self.family.kept(near), self.evidence.only(others))
+        return told.probability[near[:best].sum()] >= NAMED
 
     def _faint(self):
         """The whole set stays undecided and nothing else is clearly broken: its parts would be no clearer."""
@@ -362,7 +351,7 @@ class _Metric:
     def _misfit(self):
         """No hypothesis explains the verdicts: repeats what contradicts the best one, then splits."""
         self.weighs, self.lost = False, True
-        says_broken = self.posterior.family.broken(self.evidence.subsets)[:, self.posterior.best]
+        says_broken = self.family.broken(self.evidence.subsets)[:, self.posterior.best]
         log_odds = np.array([self.table[subset].log_odds for subset in self.tried])
         against = np.where(says_broken, -log_odds, log_odds) > math.log(ODDS)
         again = [subset for subset, wrong in zip(self.tried, against) if wrong and self.table[subset].runs < 2]
@@ -407,7 +396,7 @@ class _Metric:
     def _culprit(self, culprit):
         """A culprit with the probability of every hypothesis that has it among its own."""
         numbers = tuple(self.flags.index(flag) for flag in culprit)
-        confidence = self.posterior.probability[self.posterior.family.holding(numbers)].sum()
+        confidence = self.posterior.probability[self.family.holding(numbers)].sum()
         parts = [tuple(f for f in culprit if f != flag) for flag in culprit] if len(culprit) > 1 else []
         rest = [subset for subset, call, _ in self._confirming(self.culprits) if call == FINE]
         evidence = [subset for subset in (culprit, *parts, *rest) if subset in self.table]

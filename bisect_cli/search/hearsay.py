@@ -16,7 +16,7 @@ def told(family, flags, rows):
     if not heard:
         return family
     subsets = np.array([[flag in subset for flag in flags] for subset in heard])
-    half = np.array(list(heard.values()))[:, None] / 2
-    logs = np.where(family.broken(subsets), half, -half).sum(axis=0)
+    odds = np.array(list(heard.values()), np.float32)
+    logs = odds @ family.broken(subsets) - odds.sum() / 2
     log_prior = family.log_prior + np.maximum(logs - logs.max(), -MOST)
     return Family(family.blocks, log_prior - log_sum(log_prior), family.n)

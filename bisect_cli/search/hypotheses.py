@@ -4,6 +4,7 @@ A hypothesis is a list of culprits, and a culprit is a set of flags that breaks 
 A subset is broken if it holds all flags of one of the culprits. Shapes: H hypotheses, n flags, C subsets.
 """
 
+from functools import lru_cache
 from itertools import combinations
 
 import numpy as np
@@ -17,11 +18,18 @@ from bisect_cli.judge import log_sum
 # something does break, nothing at .3 made its beliefs too high by a tenth.
 NOTHING, ONE, TOGETHER, INDEPENDENT = (), ((0,),), ((0, 1),), ((0,), (1,))
 THREE_TOGETHER, THREE_INDEPENDENT, PAIR_AND_ONE = ((0, 1, 2),), ((0,), (1,), (2,)), ((0, 1), (2,))
-UP_TO_TWO = {NOTHING: 0.2, ONE: 0.4, TOGETHER: 0.16, INDEPENDENT: 0.16}
+KINDS = {
+    NOTHING: 0.2,
+    ONE: 0.4,
+    TOGETHER: 0.16,
+    INDEPENDENT: 0.16,
+    THREE_TOGETHER: 0.02,
+    THREE_INDEPENDENT: 0.03,
+    PAIR_AND_ONE: 0.03,
+}
 # Of several metrics, one may well be as it was: of the five faults that are plain in short training, two leave box AP
 # alone (docs/fault-effects.md).
 ONE_OF_SEVERAL = {NOTHING: 0.35}
-OF_THREE = {THREE_TOGETHER: 0.02, THREE_INDEPENDENT: 0.03, PAIR_AND_ONE: 0.03}
 
 
 class Family:
@@ -108,8 +116,11 @@ class Family:
         return Family(blocks, self.log_prior[mask], self.n)
 
 
+@lru_cache(maxsize=32)
 def _table(kind, n):
-    """Every assignment of n flags to the columns of a kind, each culprit list once: [H, columns]."""
+    """Every assignment of n flags to the columns of a kind, each culprit list once: [H, columns]. Not to be written to:
+    it is kept, as all planning steps of a campaign need it.
+    """
     columns = sum(map(len, kind))
     if columns == 0:
         return np.zeros((1, 0), int)
