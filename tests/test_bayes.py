@@ -344,6 +344,30 @@ def test_a_run_that_a_conclusion_waits_for_matters_however_little_it_tells():
     assert stakes["bbox"].matters and stakes["bbox"].log_odds < -4
 
 
+@pytest.mark.parametrize("call, log_odds, names", [("undecided", -1.0, True), (FINE, -4.0, False)])
+def test_a_culprit_whose_own_runs_stay_undecided_is_named_by_all_others(call, log_odds, names):
+    one = ("RPN_LOSS",)
+    with_it = [(*ALL[:2], *one), (*one, *ALL[5:7]), (*one, *ALL[7:]), (*ALL[:2], *one, *ALL[8:])]
+    subsets = [(), ALL, *with_it, *([flag for flag in subset if flag not in one] for subset in (ALL, *with_it))]
+    table = {tuple(subset): clear(tuple(subset), 3, [one]) for subset in subsets}
+    table[one] = Verdict(call, judge.MOST_RUNS, log_odds)
+    plan = bayes.search(Question(ALL, {"m": table})).plans["m"]
+    assert plan.done and named(plan) == ([one] if names else []) and bool(plan.unresolved) != names
+
+
+def test_no_run_is_wanted_and_cancelled_at_once():
+    rng, cancelled = random.Random(3), 0
+    for number in range(40):
+        subsets = [tuple(flag for flag in ALL if rng.random() < chance) for chance in [0.2, 0.5, 0.8] * 3]
+        table = {subset: clear(subset, 1, [ALL[:1], ALL[4:6]][: number % 3]) for subset in ((), ALL, *subsets[:6])}
+        table[()] = table[()]._replace(runs=3)
+        out = tuple(subset for subset in subsets[6:] if subset)
+        answer = bayes.search(Question(ALL, {"m": table}, out, number % 2))
+        assert set(answer.cancel) <= set(out) and not set(answer.cancel) & {want.flags for want in answer.wanted}
+        cancelled += len(answer.cancel)
+    assert cancelled > 10
+
+
 def test_metrics_share_their_runs():
     runs = {}
     breaks = {"bbox": [("RPN_LOSS",)], "segm": [("RPN_LOSS",), ("MASK_LOSS",)]}

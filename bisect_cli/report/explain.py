@@ -64,7 +64,7 @@ def _baseline(state, analysis, metric):
     shown = " ".join(number(value) for value in finite)
     smallest = judge.smallest_drop(finite, scale)
     looked_for = judge.smallest_drop(finite, scale.given(base.largest_drop))
-    beside = f", as one of {number(base.largest_drop)} was seen" if looked_for > smallest else ""
+    beside = ", a tenth of the largest seen" if looked_for > smallest else ""
     yield (
         f"  {metric} of the baseline: {shown} (mean {number(base.mean)}); seeds are taken to differ by "
         f"{number(judge.noise(finite, scale))}, and drops of {number(looked_for)} and more are looked for{beside}."

@@ -296,7 +296,7 @@ class _Metric:
             elif verdict.call != call and not (verdict.runs >= halving.CONFIRMED and enough and _leans(verdict, call)):
                 if verdict.runs < MOST_RUNS:
                     yield Want(subset, verdict.runs + 1, f"{why}: another seed")
-                else:
+                elif verdict.call != UNDECIDED or not enough:
                     told = {CRASHED: "its runs crashed"}.get(verdict.call, f"{verdict.call} after {verdict.runs} runs")
                     self.unresolved += (Unresolved(subset, told),)
 
@@ -405,7 +405,7 @@ class _Metric:
 
 def _leans(verdict, call):
     """Whether a verdict speaks for a call, be it too little for one by itself: the posterior, which counts it in with
-    all others, has the last word.
+    all others, has the last word. So it has where a set stays undecided.
     """
     return verdict.log_odds > 0 if call == BROKEN else verdict.log_odds < 0
 
