@@ -103,22 +103,13 @@ def aims(own, plain, found, search):
         ways = {"none": 1, "one": 64, "pair": 2016, "two": 2016}
         value = sum(large[truth].before * number for truth, number in ways.items()) / sum(ways.values())
         body.append([f"the same, whole family: {AIM_FAMILY}", f"{value:.1f}", _missed(value > AIM_FAMILY)])
-    count, total, right = _middle(_stated(own, "stated"))
-    told, _, true = _middle(_stated(own, "believed"))
-    if count:
-        share = right / count
-        body.append(
-            [
-                "stated 95 % at the end, right in 92.5 to 97.5 %",
-                f"{share:.1%} of {count}",
-                _missed(not 0.925 <= share <= 0.975),
-            ]
-        )
-    if told:
-        share = true / told
-        body.append(
-            ["believed 95 % on the way, the same", f"{share:.1%} of {told}", _missed(not 0.925 <= share <= 0.975)]
-        )
+    for said, field in (("stated 95 % at the end", "stated"), ("believed 95 % on the way", "believed")):
+        for errors, chosen in (("", own), (f", errors up to {AIM:.0%}", _up_to(own, AIM))):
+            count, _, right = _middle(_stated(chosen, field))
+            if count:
+                share = right / count
+                missed = _missed(not 0.925 <= share <= 0.975)
+                body.append([f"{said}, right in 92.5 to 97.5 %{errors}", f"{share:.1%} of {count}", missed])
     ratios = {}
     for cell, one in own.items():
         base = own.get(cell._replace(slots=1)) or own.get(cell._replace(slots=1, spread=0.0))
@@ -190,6 +181,10 @@ def _stated(own, field):
     """Binned statements of all cells whose truth is among those that the search expects."""
     tables = [getattr(one, field) for cell, one in own.items() if cell.truth in FEW]
     return added(tables) if tables else [[0, 0.0, 0] for _ in BINS[1:]]
+
+
+def _up_to(cells, error):
+    return {cell: one for cell, one in cells.items() if cell.error <= error}
 
 
 def _middle(bins):

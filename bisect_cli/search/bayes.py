@@ -28,7 +28,6 @@ from bisect_cli.search.posterior import DIGITS, evidence, posterior, ranked
 
 STOP = 0.985  # of the hypothesis named; drops near the smallest are named wrongly more often than others
 ENOUGH = 0.9  # ... or, with that confidence stated, if no further run tells more
-CLEAN = 0.995  # of nothing, for a whole set whose own runs stay undecided
 FAR = 1e-10  # of the likeliest: less than one subset, which speaks for at most 1/WRONG to one, can make up for
 NAMED = 0.5  # of a hypothesis without one of its confirming subsets, for that one to count as fresh evidence
 MANY = 60  # runs, twice what any family takes at 7 % of error, after which nothing is expected of hypotheses either
@@ -287,7 +286,7 @@ class _Metric:
         """The runs that are missing before the best hypothesis is the result."""
         culprits = self.culprits
         subsets = self._confirming(culprits)
-        enough = bool(culprits) or self.sure >= CLEAN
+        enough = bool(culprits) or self.sure >= STOP
         for subset, call, why in subsets:
             verdict = self.table.get(subset)
             runs = 1 if culprits and self._named_without(subset) else halving.CONFIRMED
