@@ -150,7 +150,10 @@ def flags():
     "--noise", type=float, metavar="AP", help="What seeds differ by, as far as known before. Default: the preset's."
 )
 @click.option(
-    "--smallest-drop", type=float, metavar="AP", help="The smallest drop worth naming. Default: the preset's."
+    "--smallest-drop",
+    type=float,
+    metavar="AP",
+    help="The smallest drop worth naming. Default: the preset's, or a tenth of the largest seen.",
 )
 @click.option(
     "--from", "sources", multiple=True, metavar="CAMPAIGN", help="Take over the runs of another campaign. Repeatable."

@@ -147,8 +147,8 @@ def judge_all(reference, values, crashed=None, early=None, target=None, scale=SH
     reference: the metric of each run of the baseline, NaN where it diverged; {seed: metric} where sets are trained with
     the same seeds, or else just the metrics. values: {set: the same of its runs}. crashed: {set: runs that gave no
     result}; they count as runs but are no evidence. target: what a training that works is known to reach; a run that
-    reaches it is as good as the baseline's mean, however high that is. early: {set: the Early
-    of each of its runs that was stopped}. Raises ValueError without a finite reference.
+    reaches it is as good as the baseline's mean, however high that is. early: {set: the Early of each of its runs that
+    was stopped}. A set without any run gets no verdict. Raises ValueError without a finite reference.
     """
     anchor = _finite(reference)
     if not anchor:
@@ -163,7 +163,8 @@ def judge_all(reference, values, crashed=None, early=None, target=None, scale=SH
     for one in dict.fromkeys((*values, *crashed)):
         runs = len(values.get(one, ())) + crashed.get(one, 0) + len(early.get(one, ()))
         if not values.get(one) and not early.get(one):
-            verdicts[one] = Verdict(CRASHED, runs)
+            if runs:
+                verdicts[one] = Verdict(CRASHED, runs)
             continue
         mine = [value for _, value in finite[one]]
         diverged = len(values[one]) - len(mine)

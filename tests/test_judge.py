@@ -42,6 +42,7 @@ def test_numbers_are_kept():
 def test_crashes_are_no_evidence():
     assert judge(BASELINE, [], crashed=3) == judging.Verdict(CRASHED, 3)
     assert judge(BASELINE, [0.7], crashed=2).log_odds == judge(BASELINE, [0.7]).log_odds
+    assert list(judging.judge_all(BASELINE, {"none": {}}, {"none": 0}, {"none": []})) == [()]
 
 
 def test_a_run_stopped_early_speaks_with_the_odds_it_had():
