@@ -68,6 +68,25 @@ def test_a_combination_breaks_only_with_all_its_flags_on():
     assert one.mean(pair, "metric") == one.mean(single, "metric") == one.mean(one.flags, "metric") == low
 
 
+def test_runs_of_a_seed_have_their_share_of_noise_in_common():
+    import landscape
+
+    one = landscape.draw(8, "none", 0.07, 1, alike=0.6)
+    runs = [[one.run((flag,), seed)[0]["metric"] for flag in one.flags[:2]] for seed in range(2000)]
+    a, b = zip(*runs)
+    assert statistics.correlation(a, b) == pytest.approx(0.6, abs=0.06)
+    assert statistics.stdev(a) == pytest.approx(landscape.noise(0.07), rel=0.06)
+
+
+def test_the_measured_jobs_end_with_what_was_planted():
+    import jobs
+
+    planted = {"all, one fault": ("ROI_ALIGN_MASK",), "all, the pair": ("CROP_AND_RESIZE_MASK", "MASK_LOSS")}
+    for job, culprit in planted.items():
+        outcome = jobs.campaign(job, "bayes", 2, 1)
+        assert outcome.exact and outcome.named == {"bbox": set(), "segm": {culprit}}
+
+
 def test_the_bound_is_bits_over_capacity():
     import landscape
 

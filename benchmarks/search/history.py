@@ -58,7 +58,8 @@ def landscape(number, small=False):
         for metric in effects:
             effects[metric] += [Effect(("SAMPLE_TARGETS",), 0.01), Effect(("GENERATE_PROPOSALS",), 0.002)]
     frozen = {metric: tuple(found) for metric, found in effects.items()}
-    return Landscape(whole_set(), frozen, BASE, SD, seed=f"history {number}", scale=judge.COCO)
+    sd, scales = dict.fromkeys(BASE, SD), dict.fromkeys(BASE, judge.COCO)
+    return Landscape(whole_set(), frozen, BASE, sd, seed=f"history {number}", scales=scales)
 
 
 def replay(number, search="bayes", slots=1, small=False):

@@ -9,8 +9,6 @@ import random
 from statistics import NormalDist
 from typing import NamedTuple
 
-from bisect_cli import judge
-
 GAP = 0.05  # AP that a culprit costs
 BASE = 0.40  # AP of the baseline
 TRUTHS = {  # sizes of the culprits
@@ -31,21 +29,25 @@ class Effect(NamedTuple):
 
 
 class Landscape(NamedTuple):
-    """effects: {metric: Effects}. base: {metric: AP of the baseline}. sd: of AP between seeds. heavy: Student's t with
-    3 degrees of freedom, of that same sd, instead of a normal. crash: probability that an attempt ends without result.
-    spread: a run takes 1 +- spread. seed: anything; with the subset it determines the noise. scale: of the judge,
-    which is told no more than that.
+    """effects: {metric: Effects}. base: {metric: AP of the baseline}. sd: of AP between seeds, {metric: sd}. heavy:
+    Student's t with 3 degrees of freedom, of that same sd, instead of a normal. crash: probability that an attempt ends
+    without result. spread: a run takes 1 +- spread. seed: anything; with the subset it determines the noise. alike: the
+    share of sd^2 that all runs of a replicate have in common; above 0, replicates are seeds, of which the judge is
+    told. beneath: {metric: Effects} that are no culprits, as they cost so much less than those. scales: {metric: Scale}
+    of the judge, which is told no more than that.
     """
 
     flags: tuple
     effects: dict
     base: dict
-    sd: float
+    sd: dict
     heavy: bool = False
     crash: float = 0.0
     spread: float = 0.0
     seed: object = 0
-    scale: judge.Scale = judge.SHAPES
+    alike: float = 0.0
+    beneath: dict = {}  # noqa: RUF012 - never written to
+    scales: dict = {}  # noqa: RUF012 - never written to
 
     def truth(self, metric):
         """The culprits of a metric, as a set of tuples of flags."""
@@ -53,7 +55,8 @@ class Landscape(NamedTuple):
 
     def mean(self, subset, metric):
         """Of several culprits in a subset the worst one counts, so that they are no easier to see than one alone."""
-        drops = [effect.drop for effect in self.effects[metric] if set(effect.flags) <= set(subset)]
+        effects = (*self.effects[metric], *self.beneath.get(metric, ()))
+        drops = [effect.drop for effect in effects if set(effect.flags) <= set(subset)]
         return self.base[metric] - max(drops, default=0.0)
 
     def run(self, subset, replicate):
@@ -62,7 +65,13 @@ class Landscape(NamedTuple):
         duration = 1 + self.spread * rng.uniform(-1, 1)
         if rng.random() < self.crash:
             return None, duration * rng.random()
-        return {metric: self.mean(subset, metric) + self.sd * self._noise(rng) for metric in self.effects}, duration
+        own = {metric: math.sqrt(1 - self.alike) * self._noise(rng) for metric in self.effects}
+        common = {metric: math.sqrt(self.alike) * self._level(metric, replicate) for metric in self.effects}
+        noise = {metric: self.sd[metric] * (own[metric] + common[metric]) for metric in self.effects}
+        return {metric: self.mean(subset, metric) + noise[metric] for metric in self.effects}, duration
+
+    def _level(self, metric, replicate):
+        return self._noise(random.Random(f"{self.seed} {metric} of seed {replicate}")) if self.alike else 0.0
 
     def _noise(self, rng):
         """Of mean 0 and variance 1."""
@@ -94,7 +103,8 @@ def draw(n, truth, error, seed, **more):
     for size in TRUTHS[truth]:
         chosen, left = left[:size], left[size:]
         effects.append(Effect(tuple(sorted(chosen)), GAP))
-    return Landscape(flags, {"metric": tuple(effects)}, {"metric": BASE}, noise(error), seed=seed, **more)
+    known = {"effects": {"metric": tuple(effects)}, "base": {"metric": BASE}, "sd": {"metric": noise(error)}}
+    return Landscape(flags, **known, seed=seed, **more)
 
 
 def bound(n, truth, error):

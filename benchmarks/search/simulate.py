@@ -52,6 +52,7 @@ class _Run(NamedTuple):
     end: float
     number: int
     subset: tuple
+    replicate: int
     why: str
     attempt: int
     values: object
@@ -70,7 +71,7 @@ class _Campaign:
         self.metrics = tuple(landscape.effects)
         self.begun = Counter()  # subset -> runs begun, ended ones included
         self.replicate = Counter()  # subset -> the next seed
-        self.values = {metric: {} for metric in self.metrics}  # metric -> subset -> values of the runs ended
+        self.values = {metric: {} for metric in self.metrics}  # metric -> subset -> {replicate: value}, of runs ended
         self.crashed = Counter()
         self.verdicts = {metric: {} for metric in self.metrics}
         self.flying, self.time, self.attempts, self.ended, self.before = [], 0.0, 0, 0, 0
@@ -110,11 +111,12 @@ class _Campaign:
                 self._start(want.flags, want.why, 1)
 
     def _start(self, subset, why, attempt):
-        values, duration = self.landscape.run(subset, self.replicate[subset])
+        replicate = self.replicate[subset]
+        values, duration = self.landscape.run(subset, replicate)
         self.replicate[subset] += 1
         self.attempts += 1
         self.before += bool(subset) and not why.startswith("confirm")
-        heapq.heappush(self.flying, _Run(self.time + duration, self.attempts, subset, why, attempt, values))
+        heapq.heappush(self.flying, _Run(self.time + duration, self.attempts, subset, replicate, why, attempt, values))
 
     def _collect(self):
         """Lets the time go on to the next end of a run, and judges all that end at that moment."""
@@ -129,16 +131,17 @@ class _Campaign:
             if run.values is None:
                 self.crashed[run.subset] += 1
             for metric, value in (run.values or {}).items():
-                self.values[metric].setdefault(run.subset, []).append(value)
+                self.values[metric].setdefault(run.subset, {})[run.replicate] = value
         for metric in self.metrics:
             self._judge(metric)
 
     def _judge(self, metric):
-        values = dict(self.values[metric])
+        alike = self.landscape.alike
+        values = {subset: own if alike else list(own.values()) for subset, own in self.values[metric].items()}
         reference, crashed = values.pop((), []), dict(self.crashed)
         runs = len(reference) + crashed.pop((), 0)
         if runs >= SEEDS and reference:
-            table = judge.judge_all(reference, values, crashed, scale=self.landscape.scale)
+            table = judge.judge_all(reference, values, crashed, scale=self.landscape.scales.get(metric, judge.SHAPES))
             self.verdicts[metric] = {**table, (): table[()]._replace(runs=runs)}
 
     def _note(self, plans):
