@@ -102,7 +102,7 @@ def aims(own, plain, found, search):
     if large.keys() >= FEW:
         ways = {"none": 1, "one": 64, "pair": 2016, "two": 2016}
         value = sum(large[truth].before * number for truth, number in ways.items()) / sum(ways.values())
-        body.append([f"the same, whole family: {AIM_FAMILY}", f"{value:.1f}", _missed(value > AIM_FAMILY)])
+        body.append([f"the same, whole family: {AIM_FAMILY}", f"{value:.2f}", _missed(value > AIM_FAMILY)])
     for said, field in (("stated 95 % at the end", "stated"), ("believed 95 % on the way", "believed")):
         for errors, chosen in (("", own), (f", errors up to {AIM:.0%}", _up_to(own, AIM))):
             count, _, right = _middle(_stated(chosen, field))
