@@ -591,10 +591,9 @@ def _dry_run(state, slots, max_runs, runs_dir, parity, news):
     from bisect_cli.analysis import analyse
     from bisect_cli.campaign import apply
     from bisect_cli.report.lines import describe, number
-    from bisect_cli.search import find, most_runs
+    from bisect_cli.search import clear_runs, find, most_runs
 
     settings = state.settings
-    fewest = sum(want.runs for want in analyse(state).wanted)
     for event in news:
         state = apply(state, event)
         told = describe(event, state, None)
@@ -621,7 +620,9 @@ def _dry_run(state, slots, max_runs, runs_dir, parity, news):
         runs = want.runs - len(state.of(want.flags))
         if runs > 0:
             click.echo(f"  {sets.label(want.flags, settings.flags)}: {runs} {'run' if runs == 1 else 'runs'}")
-    most = most_runs(find(settings.search), settings.flags, settings.seeds)
+    search = find(settings.search)
+    fewest = clear_runs(search, settings.flags, settings.seeds, ())
+    most = most_runs(search, settings.flags, settings.seeds)
     limit = f", and --max-runs stops it at {max_runs}" if max_runs and max_runs < most else ""
     led = " (parity may make it a few more or less)" if parity else ""
     if any(event["kind"] == "taken" for event in news):

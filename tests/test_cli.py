@@ -158,7 +158,7 @@ def test_without_a_name_the_date_and_a_number_are_taken(cli, bench):
 def test_dry_run_writes_nothing(cli, bench):
     result = cli("start", "--flags", "L2B5", "--dry-run")
     assert result.exit_code == 0
-    assert "baseline (all off): 3 runs" in result.output and "4 runs if nothing breaks; at most" in result.output
+    assert "baseline (all off): 3 runs" in result.output and "6 runs if nothing breaks; at most" in result.output
     assert "not known until a first run" in result.output
     assert "evaluated at step 600 too, and stopped there if that settles their verdict" in result.output
     assert not bench.runs.exists() and not bench.starts()
