@@ -24,8 +24,9 @@ from typing import NamedTuple
 import click
 from pages import write_measured
 
-from bisect_cli import curves, judge, trainer
+from bisect_cli.evidence import curves, judge
 from bisect_cli.search import Question, Stake, find
+from bisect_cli.trainers import runfiles as trainer
 from maskrcnn.pieces import PIECES
 
 METRICS = ("bbox", "segm")

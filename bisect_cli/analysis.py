@@ -3,10 +3,12 @@
 from functools import partial
 from typing import NamedTuple
 
-from bisect_cli import curves, hearsay, judge, parity
-from bisect_cli.campaign import CANCELLED, CRASHED, STOPPED_EARLY, metric_key
+from bisect_cli.campaign.state import CANCELLED, CRASHED, STOPPED_EARLY, metric_key
+from bisect_cli.errors import UserError
+from bisect_cli.evidence import curves, judge
+from bisect_cli.evidence import prior as hearsay
 from bisect_cli.search import Question, find
-from maskrcnn.errors import UserError
+from bisect_cli.trainers import parity
 
 
 class Analysis(NamedTuple):

@@ -8,10 +8,10 @@ import sys
 import time
 from pathlib import Path
 
-from bisect_cli import eventlog, lease, store
-from bisect_cli.campaign import Settings, apply
-from bisect_cli.controller import Controller
+from bisect_cli.campaign.state import Settings, apply
 from bisect_cli.launchers.local import Local
+from bisect_cli.run.controller import Controller
+from bisect_cli.storage import eventlog, lease, store
 
 ROOT = Path(__file__).parents[1]
 TRAINER = Path(__file__).with_name("fake_trainer.py")

@@ -10,14 +10,15 @@ import numpy as np
 import pytest
 from test_halving import read_table
 
-from bisect_cli import flags as sets
-from bisect_cli import judge
-from bisect_cli.flags import ALL
-from bisect_cli.judge import BASELINE, BROKEN, CRASHED, FINE, Verdict
-from bisect_cli.search import Lead, Question, bayes, clear_runs, crashes, find
-from bisect_cli.search.hypotheses import KINDS, ONE, Family
-from bisect_cli.search.information import Outlook, chances
-from bisect_cli.search.posterior import ELSE, ONE_DROP, WRONG, evidence, posterior
+from bisect_cli.campaign import subsets as sets
+from bisect_cli.campaign.subsets import ALL
+from bisect_cli.evidence import judge
+from bisect_cli.evidence.judge import BASELINE, BROKEN, CRASHED, FINE, Verdict
+from bisect_cli.search import Lead, Question, bayes, clear_runs, find
+from bisect_cli.search.bayes import crashes
+from bisect_cli.search.bayes.hypotheses import KINDS, ONE, Family
+from bisect_cli.search.bayes.information import Outlook, chances
+from bisect_cli.search.bayes.posterior import ELSE, ONE_DROP, WRONG, evidence, posterior
 
 GOLDEN = sorted((Path(__file__).parent / "golden" / "bayes").glob("*.txt"))
 

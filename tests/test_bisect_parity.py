@@ -13,10 +13,11 @@ import pytest
 from bisecting import BLOCK, Bench, wait_for
 from test_halving import Table
 
-from bisect_cli import flags as sets
-from bisect_cli import parity, store
 from bisect_cli.analysis import analyse
+from bisect_cli.campaign import subsets as sets
 from bisect_cli.search import Lead
+from bisect_cli.storage import store
+from bisect_cli.trainers import parity
 
 FAULT = {"segm": [["ROI_ALIGN_MASK"]]}
 DIFFERS = {"agrees": False, "error": 0.031, "worst": "value of output 'crops', boxes over the border, B=3, training"}

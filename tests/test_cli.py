@@ -9,9 +9,10 @@ import pytest
 from bisecting import Bench
 from click.testing import CliRunner
 
-from bisect_cli import store, trainer
-from bisect_cli.campaign import Settings
+from bisect_cli.campaign.state import Settings
 from bisect_cli.cli import main
+from bisect_cli.storage import store
+from bisect_cli.trainers import runfiles as trainer
 
 FAULT = {"segm": [["ROI_ALIGN_MASK"]]}
 

@@ -13,11 +13,11 @@ from bisecting import BLOCK, Bench
 from click.testing import CliRunner
 from test_weights import classifier
 
-from bisect_cli import store
-from bisect_cli.campaign import Settings
+from bisect_cli.campaign.state import Settings
 from bisect_cli.cli import main
-from bisect_cli.judge import BROKEN, FINE, falls_short, judge
-from bisect_cli.trainer import argv
+from bisect_cli.evidence.judge import BROKEN, FINE, falls_short, judge
+from bisect_cli.storage import store
+from bisect_cli.trainers.runfiles import argv
 from maskrcnn import horovod_run, weights
 from maskrcnn.config import TARGETS, preset
 from maskrcnn.data import shapes

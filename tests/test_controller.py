@@ -10,10 +10,11 @@ import time
 import pytest
 from bisecting import BLOCK, Bench, kill, wait_for
 
-from bisect_cli import lease, process, store
 from bisect_cli.analysis import analyse
-from bisect_cli.campaign import ATTEMPTS
+from bisect_cli.campaign.state import ATTEMPTS
+from bisect_cli.launchers import process
 from bisect_cli.report.summary import summarize
+from bisect_cli.storage import lease, store
 from maskrcnn.errors import UserError
 
 FAULT = {"segm": [["ROI_ALIGN_MASK"]]}
@@ -110,7 +111,7 @@ def test_a_refusal_stops_the_campaign_with_the_trainers_words(bench):
 
 
 def test_a_missing_metric_is_told(bench, monkeypatch):
-    from bisect_cli import campaign
+    from bisect_cli.campaign import state as campaign
 
     monkeypatch.setattr(campaign.Settings, "__init__", with_metric(campaign.Settings.__init__, "segm/AP_large"))
     with pytest.raises(UserError, match="metric 'segm/AP_large' is not in the results of t0"):
@@ -167,7 +168,7 @@ def test_a_run_that_ignores_the_request_is_killed_after_the_grace_time(bench):
 
 def test_a_run_that_can_no_longer_matter_is_cancelled(bench, monkeypatch):
     """It saves and ends, is no evidence, and the campaign goes on without it."""
-    from bisect_cli import controller
+    from bisect_cli.run import controller
 
     bench.set(breaks=FAULT, seconds=0.6)
     real = controller.analyse
@@ -275,7 +276,7 @@ def test_a_silent_run_counts_as_crashed(bench):
 
 def test_nothing_runs_that_the_log_does_not_know(bench, monkeypatch):
     """The disk fills up just as a run is to be logged: the run must not have begun."""
-    from bisect_cli import eventlog
+    from bisect_cli.storage import eventlog
 
     real = eventlog.Writer.append
 

@@ -5,7 +5,7 @@ import random
 
 import pytest
 
-from bisect_cli import curves
+from bisect_cli.evidence import curves
 from bisect_cli.search import Stake
 
 STEPS = 1000

@@ -5,7 +5,7 @@ from itertools import combinations
 import pytest
 from test_halving import Table
 
-from bisect_cli.flags import ALL
+from bisect_cli.campaign.subsets import ALL
 from bisect_cli.search import Question, ddmin, find
 
 

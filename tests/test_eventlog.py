@@ -5,7 +5,7 @@ import zlib
 
 import pytest
 
-from bisect_cli import eventlog
+from bisect_cli.storage import eventlog
 
 EVENTS = [
     {"kind": "created", "n": 1},

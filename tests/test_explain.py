@@ -7,10 +7,10 @@ import pytest
 from bisecting import Bench
 from click.testing import CliRunner
 
-from bisect_cli import store
 from bisect_cli.analysis import analyse
 from bisect_cli.cli import main
 from bisect_cli.report.summary import percent
+from bisect_cli.storage import store
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,6 @@
 import pytest
 
-from bisect_cli import flags as sets
+from bisect_cli.campaign import subsets as sets
 from maskrcnn.errors import UserError
 
 MASK_HEAD = ("ROI_ALIGN_MASK", "CROP_AND_RESIZE_MASK", "MASK_LOSS")

@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from bisect_cli import flags as sets
-from bisect_cli import judge
-from bisect_cli.judge import BASELINE, BROKEN, CRASHED, FINE, MOST_RUNS, UNDECIDED, Verdict
+from bisect_cli.campaign import subsets as sets
+from bisect_cli.evidence import judge
+from bisect_cli.evidence.judge import BASELINE, BROKEN, CRASHED, FINE, MOST_RUNS, UNDECIDED, Verdict
 from bisect_cli.search import Lead, halving, most_runs
 
 GOLDEN = sorted((Path(__file__).parent / "golden").glob("*.txt"))

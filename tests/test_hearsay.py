@@ -10,13 +10,14 @@ from click.testing import CliRunner
 from rich.console import Console
 from test_bayes import campaign, named
 
-from bisect_cli import hearsay, journal, store
 from bisect_cli.analysis import analyse
-from bisect_cli.campaign import Settings
+from bisect_cli.campaign.state import Settings
+from bisect_cli.campaign.subsets import ALL
 from bisect_cli.cli import main
-from bisect_cli.flags import ALL
+from bisect_cli.evidence import prior as hearsay
 from bisect_cli.report.table import render
 from bisect_cli.search import Question, bayes
+from bisect_cli.storage import journal, store
 from maskrcnn.errors import UserError
 
 W = math.log(hearsay.WEAK)

@@ -4,8 +4,8 @@ import random
 import numpy as np
 import pytest
 
-from bisect_cli import judge as judging
-from bisect_cli.judge import BROKEN, CRASHED, FINE, UNDECIDED, judge
+from bisect_cli.evidence import judge as judging
+from bisect_cli.evidence.judge import BROKEN, CRASHED, FINE, UNDECIDED, judge
 
 NAN = math.nan
 BASELINE = [0.70, 0.71, 0.69]

@@ -9,11 +9,12 @@ import pytest
 from bisecting import BLOCK, Bench
 from click.testing import CliRunner
 
-from bisect_cli import keys, store
 from bisect_cli.analysis import analyse
-from bisect_cli.campaign import State
+from bisect_cli.campaign import fingerprint as keys
+from bisect_cli.campaign.state import State
 from bisect_cli.cli import main
-from bisect_cli.earlier import news
+from bisect_cli.run.reconcile import news
+from bisect_cli.storage import store
 from maskrcnn import version
 from maskrcnn.key import joined, key
 from maskrcnn.settings import parse

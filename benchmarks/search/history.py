@@ -14,7 +14,7 @@ from typing import NamedTuple
 from landscape import Effect, Landscape
 from simulate import simulate
 
-from bisect_cli import judge
+from bisect_cli.evidence import judge
 
 TIMELINE = Path(__file__).with_name("data") / "convergence_timeline.csv"
 BASE = {"bbox": 0.377, "segm": 0.339}  # of the published model

@@ -16,9 +16,9 @@ from measure import summary
 from report import rows
 from simulate import simulate
 
-from bisect_cli import judge
-from bisect_cli.campaign import SEARCHES
-from bisect_cli.flags import ALL, BLOCKS
+from bisect_cli.campaign.state import SEARCHES
+from bisect_cli.campaign.subsets import ALL, BLOCKS
+from bisect_cli.evidence import judge
 from bisect_cli.search import Lead
 
 BASE = {"bbox": 0.694, "segm": 0.642}

@@ -12,8 +12,8 @@ import history
 from landscape import draw
 from simulate import simulate
 
-from bisect_cli import hearsay
-from bisect_cli.campaign import Settings
+from bisect_cli.campaign.state import Settings
+from bisect_cli.evidence import prior as hearsay
 
 TOLD = math.log(hearsay.WEAK)
 FLAGS, ERROR = 11, 0.07

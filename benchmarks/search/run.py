@@ -23,7 +23,7 @@ from landscape import TRUTHS
 from measure import Cell, campaign, measure
 from report import AIM, NAMED, report, rows
 
-from bisect_cli.campaign import SEARCHES
+from bisect_cli.campaign.state import SEARCHES
 
 ERRORS = (0.0, 0.02, 0.07, 0.16)
 FLAGS = (3, 8, 11, 16, 32, 64)

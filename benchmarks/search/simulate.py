@@ -4,8 +4,8 @@ import heapq
 from collections import Counter
 from typing import NamedTuple
 
-from bisect_cli import judge
-from bisect_cli.campaign import ATTEMPTS
+from bisect_cli.campaign.state import ATTEMPTS
+from bisect_cli.evidence import judge
 from bisect_cli.search import Question, find
 
 SEEDS = 3  # replicates of the baseline

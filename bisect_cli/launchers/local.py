@@ -8,8 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from bisect_cli import process
-from bisect_cli.launchers import Exit, Handle, Launcher
+from bisect_cli.launchers import Exit, Handle, Launcher, process
 
 MOST_SLOTS = 8  # by default: a search seldom has more subsets to ask about at once
 

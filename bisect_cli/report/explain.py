@@ -2,9 +2,9 @@
 
 import math
 
-from bisect_cli import flags as sets
-from bisect_cli import judge
 from bisect_cli.analysis import of_all, outcomes
+from bisect_cli.campaign import subsets as sets
+from bisect_cli.evidence import judge
 from bisect_cli.report.lines import number
 from bisect_cli.report.summary import percent
 

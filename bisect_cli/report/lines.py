@@ -1,9 +1,9 @@
 """Progress as plain lines, for logs and pipes: one for every event that matters to a reader."""
 
-from bisect_cli import flags as sets
-from bisect_cli import hearsay
-from bisect_cli.campaign import metric_key
-from bisect_cli.hearsay import WEAK
+from bisect_cli.campaign import subsets as sets
+from bisect_cli.campaign.state import metric_key
+from bisect_cli.evidence import prior as hearsay
+from bisect_cli.evidence.prior import WEAK
 from bisect_cli.report.summary import conclusion, odds_words, parity_lines, percent, target_words, verdict_lines
 
 

@@ -4,10 +4,11 @@ import math
 import shlex
 from pathlib import Path
 
-from bisect_cli import flags as sets
-from bisect_cli import lease, store, trainer
 from bisect_cli.analysis import analyse
-from bisect_cli.campaign import CRASHED, metric_key
+from bisect_cli.campaign import subsets as sets
+from bisect_cli.campaign.state import CRASHED, metric_key
+from bisect_cli.storage import lease, store
+from bisect_cli.trainers import runfiles as trainer
 
 VERSION = 1
 DEFAULT_RUNS = "runs"

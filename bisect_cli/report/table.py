@@ -7,7 +7,7 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from bisect_cli.campaign import STOPPED_EARLY, metric_key
+from bisect_cli.campaign.state import STOPPED_EARLY, metric_key
 from bisect_cli.report.lines import number
 from bisect_cli.report.summary import odds_words, parity_lines, percent, target_words, verdict_lines
 

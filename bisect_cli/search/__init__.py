@@ -27,7 +27,7 @@ import importlib
 from itertools import combinations
 from typing import NamedTuple
 
-from bisect_cli.judge import BASELINE, BROKEN, FINE, Verdict
+from bisect_cli.evidence.judge import BASELINE, BROKEN, FINE, Verdict
 
 
 class Lead(NamedTuple):

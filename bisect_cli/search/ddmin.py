@@ -6,7 +6,7 @@ that a verdict is what the majority of its runs says. One that only crashes coun
 unresolved outcomes. Of several culprits it finds one.
 """
 
-from bisect_cli.judge import BROKEN, CRASHED, FINE, MOST_RUNS, UNDECIDED
+from bisect_cli.evidence.judge import BROKEN, CRASHED, FINE, MOST_RUNS, UNDECIDED
 from bisect_cli.search import NO_LEAD, Asked, Culprit, Plan, Unresolved, Want, each_by_itself
 from bisect_cli.search.halving import CONFIRMED
 

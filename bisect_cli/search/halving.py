@@ -15,8 +15,8 @@ A subset that stays undecided or crashes is tried around by cutting elsewhere, S
 
 from typing import NamedTuple
 
-from bisect_cli import flags as sets
-from bisect_cli.judge import BROKEN, CRASHED, FINE, MOST_RUNS, UNDECIDED
+from bisect_cli.campaign import subsets as sets
+from bisect_cli.evidence.judge import BROKEN, CRASHED, FINE, MOST_RUNS, UNDECIDED
 from bisect_cli.search import NO_LEAD, Asked, Culprit, Plan, Unresolved, Want, each_by_itself
 
 CONFIRMED = 2  # runs of a set that a culprit rests on: the one that led there, and one with a fresh seed

@@ -11,9 +11,9 @@ import socket
 import time
 from typing import NamedTuple, Optional
 
-from bisect_cli import curves, keys, parity, store, trainer
 from bisect_cli.analysis import analyse, check_metrics
-from bisect_cli.campaign import (
+from bisect_cli.campaign import fingerprint as keys
+from bisect_cli.campaign.state import (
     ATTEMPTS,
     CANCELLED,
     CRASHED,
@@ -25,8 +25,12 @@ from bisect_cli.campaign import (
     apply,
     metric_key,
 )
+from bisect_cli.errors import UserError
+from bisect_cli.evidence import curves
 from bisect_cli.launchers import Job
-from maskrcnn.errors import UserError
+from bisect_cli.storage import store
+from bisect_cli.trainers import parity
+from bisect_cli.trainers import runfiles as trainer
 
 POLL = 0.2  # seconds between looks at the runs
 GRACE = 60  # seconds that a run asked to stop has to save, before it is killed

@@ -25,7 +25,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from bisect_cli import judge
+from bisect_cli.evidence import judge
 
 SETTLED = math.log(0.995 / 0.005)  # log odds, broken to fine, with what the other runs say of the set
 BY_ITSELF = math.log(judge.ODDS)  # log odds of the curve alone: what a verdict needs, as it is to stand as one

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from bisect_cli.flags import BLOCKS
-from bisect_cli.search.posterior import ranked
+from bisect_cli.campaign.subsets import BLOCKS
+from bisect_cli.search.bayes.posterior import ranked
 
 RANDOM = 96
 CHANCES = (0.2, 0.35, 0.5, 0.65, 0.8)  # that a flag is on in a random subset

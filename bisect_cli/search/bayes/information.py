@@ -12,8 +12,8 @@ Shapes: H hypotheses, the last one "something else", C subsets, P patterns, K wo
 import numpy as np
 from scipy.special import expit, ndtr, xlogy
 
-from bisect_cli.judge import OUTLIER
-from bisect_cli.search.posterior import WRONG
+from bisect_cli.evidence.judge import OUTLIER
+from bisect_cli.search.bayes.posterior import WRONG
 
 BINS = 10  # twice as many tell the same to within 1 %
 PATTERNS = 64  # of runs in flight; the likeliest, where there are more

@@ -14,8 +14,9 @@ bisect_cli.search.hearsay.
 import json
 import math
 
-from bisect_cli import judge, keys
-from bisect_cli.campaign import DIVERGED, FINISHED, metric_key
+from bisect_cli.campaign import fingerprint as keys
+from bisect_cli.campaign.state import DIVERGED, FINISHED, metric_key
+from bisect_cli.evidence import judge
 
 WEAK = 3  # to one
 

@@ -7,8 +7,8 @@ import re
 from dataclasses import dataclass, field
 from typing import Optional
 
-from bisect_cli import keys
-from maskrcnn.errors import UserError, unknown
+from bisect_cli.campaign import fingerprint as keys
+from bisect_cli.errors import UserError, unknown
 from maskrcnn.pieces import parse_flag
 
 SIZES = ("", "50", "75", "_small", "_medium", "_large")

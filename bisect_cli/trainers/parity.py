@@ -11,8 +11,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-from bisect_cli import process, trainer
+from bisect_cli.launchers import process
 from bisect_cli.search import NO_LEAD, Lead
+from bisect_cli.trainers import runfiles as trainer
 from maskrcnn.pieces import parse_flag
 
 SECONDS = 600  # after which a campaign begins without it: it would cost more than its order can save

@@ -9,7 +9,7 @@ from itertools import combinations
 
 import numpy as np
 
-from bisect_cli.judge import log_sum
+from bisect_cli.evidence.judge import log_sum
 
 # A kind of hypothesis, as its culprits written in columns of an index table. The priors of the kinds: a set is bisected
 # because it failed, but what breaks one metric often leaves the other, so nothing is as likely as one flag. Of the two

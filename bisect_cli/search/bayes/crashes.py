@@ -8,9 +8,9 @@ import math
 
 import numpy as np
 
-from bisect_cli.judge import CRASHED
-from bisect_cli.search.hypotheses import NOTHING, ONE, TOGETHER, Family
-from bisect_cli.search.posterior import Evidence, posterior
+from bisect_cli.evidence.judge import CRASHED
+from bisect_cli.search.bayes.hypotheses import NOTHING, ONE, TOGETHER, Family
+from bisect_cli.search.bayes.posterior import Evidence, posterior
 
 PRIORS = {NOTHING: 0.9, ONE: 0.08, TOGETHER: 0.02}  # most crashes are the cluster's
 ODDS = 20  # of a crash of all attempts, the flag's doing : chance, and of a result, chance : in spite of the flag

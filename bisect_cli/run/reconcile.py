@@ -4,10 +4,11 @@ other campaigns' runs. Pure: it says which events to log.
 
 from functools import partial
 
-from bisect_cli import flags as sets
-from bisect_cli import hearsay, keys
 from bisect_cli.analysis import scale_of
-from bisect_cli.campaign import DIVERGED, FINISHED, apply, metric_key
+from bisect_cli.campaign import fingerprint as keys
+from bisect_cli.campaign import subsets as sets
+from bisect_cli.campaign.state import DIVERGED, FINISHED, apply, metric_key
+from bisect_cli.evidence import prior as hearsay
 
 
 def news(state, key, flags=(), others=(), journals=()):

@@ -13,8 +13,8 @@ import time
 from pathlib import Path
 from typing import NamedTuple, Optional
 
-from bisect_cli import process
-from maskrcnn.errors import UserError
+from bisect_cli.errors import UserError
+from bisect_cli.launchers import process
 
 
 class Holder(NamedTuple):

@@ -17,8 +17,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from bisect_cli.judge import SHARED, Worlds
-from bisect_cli.search.hypotheses import Family
+from bisect_cli.evidence.judge import SHARED, Worlds
+from bisect_cli.search.bayes.hypotheses import Family
 
 WRONG = 0.003  # one shared freak in some 300 subsets: more than a whole campaign asks about
 ELSE = 0.004

@@ -12,10 +12,10 @@ import sys
 from pathlib import Path
 from typing import NamedTuple, Optional
 
-from bisect_cli.campaign import metric_key
-from bisect_cli.keys import FLAGS
+from bisect_cli.campaign.fingerprint import FLAGS
+from bisect_cli.campaign.state import metric_key
+from bisect_cli.errors import UserError
 from maskrcnn import config as known
-from maskrcnn.errors import UserError
 
 USER_ERROR = 2  # exit code of a refusal: a retry would end the same
 CHECK_SECONDS = 600  # the headers of COCO's 123,000 images, on a slow disk

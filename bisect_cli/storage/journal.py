@@ -8,10 +8,10 @@ import csv
 import math
 import re
 
-from bisect_cli import flags as sets
-from bisect_cli.campaign import parse_metric
-from bisect_cli.hearsay import WEAK
-from maskrcnn.errors import UserError, unknown
+from bisect_cli.campaign import subsets as sets
+from bisect_cli.campaign.state import parse_metric
+from bisect_cli.errors import UserError, unknown
+from bisect_cli.evidence.prior import WEAK
 
 COLUMNS = ("flags", "metric", "verdict")
 VERDICTS = {"fine": -1, "converged": -1, "broken": 1, "diverged": 1}

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import click
 
-from bisect_cli.campaign import SEARCHES
-from maskrcnn.errors import UserError
+from bisect_cli.campaign.state import SEARCHES
+from bisect_cli.errors import UserError
 
 EXIT = {"finished": 0, "failed": 1, "inconclusive": 3, "interrupted": 130}
 MOST_NOISE = 0.5  # of AP: a drop by half of all there is needs no statistics, and such noise no search
@@ -85,7 +85,7 @@ sets_option = click.option(
 @main.command()
 def flags():
     """The flags, the blocks they belong to, and what each does."""
-    from bisect_cli.flags import ALL, BLOCKS
+    from bisect_cli.campaign.subsets import ALL, BLOCKS
     from maskrcnn.pieces import PIECES
 
     def block(flag, layer):
@@ -190,9 +190,8 @@ def start(
     trainer_command, flag_text, metrics, data, name, seeds, batch, slots, max_runs, dry_run, parity, runs_dir, **given
 ):
     """Train a baseline and the failing set, and narrow the set down to what breaks it."""
-    from bisect_cli import flags as sets
-    from bisect_cli import journal, store, trainer
-    from bisect_cli.campaign import (
+    from bisect_cli.campaign import subsets as sets
+    from bisect_cli.campaign.state import (
         Settings,
         State,
         check_name,
@@ -201,7 +200,9 @@ def start(
         parse_targets,
         parse_trusts,
     )
-    from bisect_cli.earlier import news
+    from bisect_cli.run.reconcile import news
+    from bisect_cli.storage import journal, store
+    from bisect_cli.trainers import runfiles as trainer
     from maskrcnn.config import TARGETS
 
     slots = _slots(slots, given["ranks"] > 1 or given["hosts"])
@@ -273,9 +274,10 @@ def parity_(trainer_command, flag_text, plants, case, as_json, **given):
     """
     import tempfile
 
-    from bisect_cli import flags as sets
-    from bisect_cli import parity, trainer
-    from bisect_cli.campaign import Settings
+    from bisect_cli.campaign import subsets as sets
+    from bisect_cli.campaign.state import Settings
+    from bisect_cli.trainers import parity
+    from bisect_cli.trainers import runfiles as trainer
 
     settings = Settings(
         name="",
@@ -308,9 +310,10 @@ def resume(name, add_flags, slots, max_runs, runs_dir):
 
     Where code, data or software have changed since, runs of before are stale: they say little, and others are made.
     """
-    from bisect_cli import flags as sets
-    from bisect_cli import store, trainer
-    from bisect_cli.earlier import news
+    from bisect_cli.campaign import subsets as sets
+    from bisect_cli.run.reconcile import news
+    from bisect_cli.storage import store
+    from bisect_cli.trainers import runfiles as trainer
 
     folder = store.find(runs_dir, name)
     settings = store.load(folder)[0].settings
@@ -333,8 +336,8 @@ def resume(name, add_flags, slots, max_runs, runs_dir):
 @runs_dir
 def status(name, watch, as_json, runs_dir):
     """How a campaign stands; by default the most recent one."""
-    from bisect_cli import store
     from bisect_cli.report.summary import of_folder
+    from bisect_cli.storage import store
 
     folder = store.find(runs_dir, name)
     if as_json:
@@ -373,8 +376,8 @@ def status(name, watch, as_json, runs_dir):
 @runs_dir
 def list_(runs_dir):
     """All campaigns, the most recently active first."""
-    from bisect_cli import store
     from bisect_cli.report.summary import of_folder, verdict_words
+    from bisect_cli.storage import store
 
     rows = []
     for name in store.names(runs_dir):
@@ -398,10 +401,10 @@ def list_(runs_dir):
 @runs_dir
 def explain(name, trial, runs_dir):
     """Why a culprit, or the verdict on a run, was named, in words and numbers, and what would change it."""
-    from bisect_cli import store
     from bisect_cli.analysis import analyse
+    from bisect_cli.errors import unknown
     from bisect_cli.report.explain import of_campaign, of_trial
-    from maskrcnn.errors import unknown
+    from bisect_cli.storage import store
 
     folder = store.find(runs_dir, name)
     state, _ = store.load(folder)
@@ -419,9 +422,9 @@ def explain(name, trial, runs_dir):
 @runs_dir
 def logs(trial, name, follow, runs_dir):
     """What a run wrote: its standard output and error, of the latest attempt."""
-    from bisect_cli import store
+    from bisect_cli.errors import unknown
     from bisect_cli.report.summary import live_state
-    from maskrcnn.errors import unknown
+    from bisect_cli.storage import store
 
     folder = store.find(runs_dir, name)
     read = {"stdout.txt": 0, "stderr.txt": 0}
@@ -449,8 +452,8 @@ def logs(trial, name, follow, runs_dir):
 @runs_dir
 def stop(name, runs_dir):
     """Ask a running campaign to save its runs and stop, and wait until it has."""
-    from bisect_cli import lease, store
     from bisect_cli.report.summary import resume_command
+    from bisect_cli.storage import lease, store
 
     folder = store.find(runs_dir, name)
     held = lease.holder(folder)
@@ -475,7 +478,7 @@ def stop(name, runs_dir):
 
 
 def _note_idle_plants(settings):
-    from bisect_cli.parity import planted_flag
+    from bisect_cli.trainers.parity import planted_flag
 
     for plant in settings.plants:
         if planted_flag(plant) not in settings.flags:
@@ -489,7 +492,7 @@ def _note_unheard(settings, journals):
 
 def _other(runs_dir, source, name):
     """The State of the campaign to take runs over from."""
-    from bisect_cli import store
+    from bisect_cli.storage import store
 
     if source == name:
         raise UserError(f"--from {source}: that is this campaign itself; name another.")
@@ -503,11 +506,11 @@ def _run(folder, slots, max_runs, settings=None, parity=True, news=lambda state:
     """Runs a campaign until it ends or is interrupted, showing how it goes. Returns the exit code. news: what is to be
     logged first, given the State.
     """
-    from bisect_cli import store
     from bisect_cli.analysis import analyse
-    from bisect_cli.controller import Controller
     from bisect_cli.launchers.local import Local
     from bisect_cli.report.summary import summarize
+    from bisect_cli.run.controller import Controller
+    from bisect_cli.storage import store
 
     with _opened(folder, settings) as (log, state):
         for note in log.notes:
@@ -523,8 +526,8 @@ def _run(folder, slots, max_runs, settings=None, parity=True, news=lambda state:
 
 def _stop_orphans(folder):
     """Stops what a dead controller has left running, as a controller that is interrupted at once."""
-    from bisect_cli.controller import Controller
     from bisect_cli.launchers.local import Local
+    from bisect_cli.run.controller import Controller
 
     with _opened(folder) as (log, state):
         controller = Controller(folder, log, state, Local(state.slots or 1))
@@ -537,8 +540,8 @@ def _opened(folder, settings=None):
     """Holds a campaign: its log, open for writing, and its State. A new one is given its settings, an old one must have
     them.
     """
-    from bisect_cli import eventlog, lease, store
-    from bisect_cli.campaign import apply
+    from bisect_cli.campaign.state import apply
+    from bisect_cli.storage import eventlog, lease, store
 
     with contextlib.ExitStack() as held:
         with store.writing(folder):
@@ -586,12 +589,14 @@ def _by_metric(numbers):
 
 
 def _dry_run(state, slots, max_runs, runs_dir, parity, news):
-    from bisect_cli import flags as sets
-    from bisect_cli import judge, store, trainer
     from bisect_cli.analysis import analyse
-    from bisect_cli.campaign import apply
+    from bisect_cli.campaign import subsets as sets
+    from bisect_cli.campaign.state import apply
+    from bisect_cli.evidence import judge
     from bisect_cli.report.lines import describe, number
     from bisect_cli.search import clear_runs, find, most_runs
+    from bisect_cli.storage import store
+    from bisect_cli.trainers import runfiles as trainer
 
     settings = state.settings
     for event in news:

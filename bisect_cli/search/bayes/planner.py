@@ -17,14 +17,14 @@ import math
 
 import numpy as np
 
-from bisect_cli.judge import BROKEN, CRASHED, FINE, MOST_RUNS, ODDS, UNDECIDED
+from bisect_cli.evidence.judge import BROKEN, CRASHED, FINE, MOST_RUNS, ODDS, UNDECIDED
 from bisect_cli.search import Answer, Asked, Belief, Culprit, Plan, Stake, Unresolved, Want, halving
-from bisect_cli.search.candidates import candidates, plainness
-from bisect_cli.search.crashes import crashing, posterior_of
-from bisect_cli.search.hearsay import told as having_heard
-from bisect_cli.search.hypotheses import KINDS, ONE_OF_SEVERAL, Family
-from bisect_cli.search.information import Outlook
-from bisect_cli.search.posterior import DIGITS, evidence, posterior, ranked
+from bisect_cli.search.bayes.candidates import candidates, plainness
+from bisect_cli.search.bayes.crashes import crashing, posterior_of
+from bisect_cli.search.bayes.hypotheses import KINDS, ONE_OF_SEVERAL, Family
+from bisect_cli.search.bayes.information import Outlook
+from bisect_cli.search.bayes.posterior import DIGITS, evidence, posterior, ranked
+from bisect_cli.search.bayes.prior import told as having_heard
 
 STOP = 0.985  # of the hypothesis named; drops near the smallest are named wrongly more often than others
 ENOUGH = 0.9  # ... or, with that confidence stated, if no further run tells more

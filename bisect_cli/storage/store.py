@@ -7,9 +7,9 @@ import shutil
 import time
 from pathlib import Path
 
-from bisect_cli import eventlog
-from bisect_cli.campaign import check_name, fold
-from maskrcnn.errors import UserError, nearest
+from bisect_cli.campaign.state import check_name, fold
+from bisect_cli.errors import UserError, nearest
+from bisect_cli.storage import eventlog
 
 LOG = "events.jsonl"
 STOP = "stop"  # a file that asks the controller to stop

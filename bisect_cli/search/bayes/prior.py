@@ -4,8 +4,8 @@ import math
 
 import numpy as np
 
-from bisect_cli.judge import ODDS, log_sum
-from bisect_cli.search.hypotheses import Family
+from bisect_cli.evidence.judge import ODDS, log_sum
+from bisect_cli.search.bayes.hypotheses import Family
 
 MOST = math.log(ODDS)  # between any two explanations: all of it together weighs no more than one verdict of the judge
 
