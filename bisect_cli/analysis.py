@@ -104,7 +104,7 @@ def _verdicts(state):
         target, scale = settings.targets.get(metric), scale_of(settings, metric)
         if target is not None and judge.falls_short(reference, target, scale):
             short[metric] = target
-        table.update(judge.judge_all(reference, *of_all(state, metric), target=target, scale=scale))
+        table.update(judge.judge_all(reference, *of_all(state, metric), target=target, noise_prior=scale))
         table[()] = table[()]._replace(runs=len(reference) + crashed)
     return verdicts, failure, short
 

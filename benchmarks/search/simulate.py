@@ -141,7 +141,7 @@ class _Campaign:
         reference, crashed = values.pop((), []), dict(self.crashed)
         runs = len(reference) + crashed.pop((), 0)
         if runs >= SEEDS and reference:
-            table = judge.judge_all(reference, values, crashed, scale=self.landscape.scales.get(metric, judge.SHAPES))
+            table = judge.judge_all(reference, values, crashed, noise_prior=self.landscape.scales.get(metric, judge.SHAPES))
             self.verdicts[metric] = {**table, (): table[()]._replace(runs=runs)}
 
     def _note(self, plans):

@@ -28,10 +28,10 @@ import numpy as np
 from bisect_cli.evidence import judge
 
 SETTLED = math.log(0.995 / 0.005)  # log odds, broken to fine, with what the other runs say of the set
-BY_ITSELF = math.log(judge.ODDS)  # log odds of the curve alone: what a verdict needs, as it is to stand as one
+BY_ITSELF = math.log(judge.VERDICT_ODDS)  # log odds of the curve alone: what a verdict needs, as it is to stand as one
 LAG = 0.03  # of a run: seeds of the shapes preset are as far ahead of or behind each other, halfway
 FEWEST = 2  # runs of the baseline at a step, below which nothing is known of its noise
-MOST_TOLD = round(-math.log(judge.OUTLIER), 3)  # log odds that a stopped run speaks with: it may be a stray
+MOST_TOLD = round(-math.log(judge.OUTLIER_SHARE), 3)  # log odds that a stopped run speaks with: it may be a stray
 
 
 class Look(NamedTuple):
@@ -45,10 +45,10 @@ class Look(NamedTuple):
     log_odds: float
 
 
-def compare(baseline, curve, seed, steps, scale=judge.SHAPES):
+def compare(baseline, curve, seed, steps, noise_prior=judge.SHAPES):
     """The Looks at one metric of a run, at the steps where the baseline has been evaluated too.
 
-    baseline: {seed: {step: value}}, with the end. curve: {step: value} of the run. steps: of a whole run. scale: the
+    baseline: {seed: {step: value}}, with the end. curve: {step: value} of the run. steps: of a whole run. noise_prior: the
     judge's.
     """
     steps_seen = sorted(step for step in set().union(*baseline.values()) if step <= steps)
@@ -59,7 +59,7 @@ def compare(baseline, curve, seed, steps, scale=judge.SHAPES):
     for before, step, after in zip([0, *there], there, list(there)[1:]):
         if step in curve:
             rise = math.sqrt(_rise(means, before, step) * _rise(means, step, after))
-            here = scale._replace(noise=scale.noise + LAG * steps * rise)
+            here = noise_prior._replace(noise=noise_prior.noise + LAG * steps * rise)
             center = min(means[step], there[step].get(seed, math.inf))
             looks.append(Look(step, curve[step], center, _log_odds([*there[step].values()], center, curve[step], here)))
     return looks
@@ -118,10 +118,10 @@ def _rise(means, first, last):
     return max(0.0, means[last] - means[first]) / (last - first)
 
 
-def _log_odds(reference, center, value, scale):
-    noise = judge.noise(reference, scale)
+def _log_odds(reference, center, value, noise_prior):
+    noise = judge.noise(reference, noise_prior)
     wide = noise * math.sqrt(1 + 1 / len(reference))
-    low = judge.smallest_drop(reference, scale)
+    low = judge.smallest_drop(reference, noise_prior)
     drops = low * max(center / low, 2) ** judge.DROPS
     freedom = judge.NOISE_WEIGHT + len(reference) - 1
 

@@ -2,7 +2,7 @@
 
 The argument. Runs of the same flags differ by their seed: y ~ Normal(mu, sigma^2). Where all sets are trained with the
 same few seeds, part of that is common to all runs of a seed (same first weights, same order of images), so y is the
-level of its seed, which differs from mu by a share ALIKE of sigma^2, plus a rest of its own. A set is
+level of its seed, which differs from mu by a share SEED_VARIANCE_SHARES of sigma^2, plus a rest of its own. A set is
   fine     if its runs are drawn from the baseline's distribution,
   broken   if they are drawn from it shifted down by a drop d > 0. Mostly d is the campaign's: what breaks one set
            breaks others, by about as much. Otherwise it is the set's own, and then, with even odds, the same for all
@@ -14,7 +14,7 @@ say where the two heaps lie and how wide they are. So each verdict rests on all 
 out on a grid, weighted by how well they explain everything but the set that is judged. Most runs are of the first seed,
 so its level is what the grid has; that of another seed follows from it and from the baseline's runs.
   level    flat over [0, 1], where a metric lives;
-  sigma^2  inverse gamma, worth NOISE_WEIGHT runs of the standard deviation of the Scale. It is the floor: three
+  sigma^2  inverse gamma, worth NOISE_WEIGHT runs of the standard deviation of the NoisePrior. It is the floor: three
            baseline seeds that happen to agree do not make noise zero;
   d        from the smallest drop worth naming, which is larger beside a much larger one, to the baseline's mean;
            log-uniform but leaning to the small: half of all drops lie in the lowest third, in logarithms. A large drop
@@ -23,8 +23,8 @@ The evidence is the ratio of the two likelihoods of all runs of the set taken to
 combine as they should: two runs that are low alike say more than two that are low unlike.
 
 A normal tail would let one freak run make a verdict all but certain. So every run, of the baseline too, is with
-probability OUTLIER a stray, uniform over [0, 1] whatever the flags. One run alone can then never say more than about
-1/OUTLIER times its density: some hundreds to one.
+probability OUTLIER_SHARE a stray, uniform over [0, 1] whatever the flags. One run alone can then never say more than about
+1/OUTLIER_SHARE times its density: some hundreds to one.
 
 A diverged run has no metric but is a result. It speaks for broken by how much likelier divergence is there, and says
 nothing where the baseline diverges too.
@@ -36,7 +36,7 @@ from typing import NamedTuple, Optional
 import numpy as np
 
 
-class Scale(NamedTuple):
+class NoisePrior(NamedTuple):
     """How large things are, in AP, before any run. noise: standard deviation between seeds. smallest_drop: the smallest
     drop worth naming; beside: the same as a share of the largest one seen. One piece of a pair that costs half an AP
     took a twentieth of that by itself: true, and not what is looked for. Culprits of their own have been within 1 to 4.
@@ -47,36 +47,36 @@ class Scale(NamedTuple):
     beside: float = 0.1
 
     def given(self, largest_drop):
-        """The Scale of a campaign that has seen such a drop."""
+        """The NoisePrior of a campaign that has seen such a drop."""
         return self._replace(smallest_drop=max(self.smallest_drop, self.beside * largest_drop))
 
 
-SHAPES = Scale()
-SHAPES_BOXES = Scale(0.025)
-COCO = Scale(0.003, 0.01)  # a full schedule on COCO: seeds differ by a few tenths of a point; papers report whole ones
+SHAPES = NoisePrior()
+SHAPES_BOXES = NoisePrior(0.025)
+COCO = NoisePrior(0.003, 0.01)  # a full schedule on COCO: seeds differ by a few tenths of a point; papers report whole ones
 NOISE_WEIGHT = 4  # runs that the prior on the noise is worth: five baseline seeds outweigh it
 SMALLEST_DROP_IN_NOISE = 2.5  # where noise is large: smaller drops take more runs than they are worth
-OUTLIER = 0.01
+OUTLIER_SHARE = 0.01
 # Of sigma^2, common to all runs of a seed; either, with even odds. The shapes preset has .6, box and mask alike, over
 # 29 and 21 runs that are fine; long training from pretrained weights makes less of its seed.
-ALIKE = np.array([0.0, 0.6])
-SHARED = np.array([0.5, 0.95])  # share of broken sets whose drop is the campaign's; either, with even odds
+SEED_VARIANCE_SHARES = np.array([0.0, 0.6])
+COMMON_DROP_SHARES = np.array([0.5, 0.95])  # share of broken sets whose drop is the campaign's; either, with even odds
 DIVERGES_BROKEN = 0.2  # share of broken runs that diverge
 DIVERGES_FINE = (0.01, 5)  # of fine ones: 0.01 of 5 runs before any baseline run is seen (a beta prior)
-ODDS = 20  # a verdict needs these odds, the prior being even
+VERDICT_ODDS = 20  # a verdict needs these odds, the prior being even
 MOST_RUNS = 4  # of one set; undecided after that stays undecided
 
 # The grid: standard deviations in steps of 28 %, means in steps of half their own uncertainty, drops in steps of 2 to
 # 15 %, finest where they are small; each about what the runs of a campaign could tell apart.
-SIGMAS = np.geomspace(0.2, 8, 16)  # in the noise of the Scale
+SIGMAS = np.geomspace(0.2, 8, 16)  # in the noise of the NoisePrior
 MEANS = np.linspace(-3.5, 3.5, 15)  # in standard errors of the first seed's level, given the baseline
-LEFT = 10  # worlds further below the likeliest, in logarithms of their posterior weight, are left out
+LEFT = 10  # grid further below the likeliest, in logarithms of their posterior weight, are left out
 DROPS = ((np.arange(28) + 0.5) / 28) ** 1.5  # between the smallest and the largest, in logarithms
 
 FINE, BROKEN, UNDECIDED, CRASHED, BASELINE = "fine", "broken", "undecided", "crashed", "baseline"
 
 
-class Worlds(NamedTuple):
+class ParameterGrid(NamedTuple):
     """What may be true of a metric, each [K]: the prior's and the baseline's logarithm of the weight; the mean of runs
     of the first seed and their standard deviation; what a broken set loses, if its drop is the campaign's, and how
     often it is.
@@ -86,7 +86,7 @@ class Worlds(NamedTuple):
     mean: np.ndarray
     sigma: np.ndarray
     drop: np.ndarray
-    shared: np.ndarray
+    common: np.ndarray
 
 
 class Early(NamedTuple):
@@ -107,9 +107,9 @@ class Verdict(NamedTuple):
     one).
     difference: mean minus the baseline's mean. diverged: how many diverged. largest_drop: of the baseline's verdict,
     what at least two runs of the campaign have lost, be they of one set or of two. What a search needs to weigh several
-    sets together, as mu, sigma and d are the same for all of them: worlds, of the baseline's verdict, and
+    sets together, as mu, sigma and d are the same for all of them: grid, of the baseline's verdict, and
     log_likelihoods of the others', [2, K], of the set's runs if it is fine and if it is broken, in each of the K
-    worlds; None where there is none.
+    grid; None where there is none.
     """
 
     call: str
@@ -121,7 +121,7 @@ class Verdict(NamedTuple):
     diverged: int = 0
     largest_drop: float = 0.0
     log_likelihoods: Optional[np.ndarray] = None
-    worlds: Optional[Worlds] = None
+    grid: Optional[ParameterGrid] = None
 
     @property
     def broken(self):
@@ -135,13 +135,13 @@ def baseline(values):
     return Verdict(BASELINE, len(values), 0.0, _mean(finite), _sd(finite), 0.0, len(values) - len(finite))
 
 
-def judge(reference, values, crashed=0, target=None, scale=SHAPES):
+def judge(reference, values, crashed=0, target=None, noise_prior=SHAPES):
     """The Verdict on one set by itself, as `judge_all`; without what only a search of several sets needs."""
-    told = judge_all(reference, {"set": values}, {"set": crashed}, target=target, scale=scale)
+    told = judge_all(reference, {"set": values}, {"set": crashed}, target=target, noise_prior=noise_prior)
     return told["set"]._replace(log_likelihoods=None)
 
 
-def judge_all(reference, values, crashed=None, early=None, target=None, scale=SHAPES):
+def judge_all(reference, values, crashed=None, early=None, target=None, noise_prior=SHAPES):
     """The Verdicts on all sets of a campaign, {set: Verdict}, with the baseline's under ().
 
     reference: the metric of each run of the baseline, NaN where it diverged; {seed: metric} where sets are trained with
@@ -158,8 +158,8 @@ def judge_all(reference, values, crashed=None, early=None, target=None, scale=SH
     finite = {one: _finite(own) for one, own in values.items()}
     lifted = {one: _lifted(own, _mean([value for _, value in anchor]), target) for one, own in finite.items()}
     largest_drop = _largest_drop(anchor, lifted, early)
-    worlds, told = _drop_evidence(anchor, lifted, scale.given(largest_drop))
-    verdicts = {(): baseline(reference)._replace(worlds=worlds, largest_drop=largest_drop)}
+    grid, told = _drop_evidence(anchor, lifted, noise_prior.given(largest_drop))
+    verdicts = {(): baseline(reference)._replace(grid=grid, largest_drop=largest_drop)}
     for one in dict.fromkeys((*values, *crashed)):
         runs = len(values.get(one, ())) + crashed.get(one, 0) + len(early.get(one, ()))
         if not values.get(one) and not early.get(one):
@@ -172,7 +172,7 @@ def judge_all(reference, values, crashed=None, early=None, target=None, scale=SH
         more = _divergence_evidence(len(reference), len(anchor), diverged, len(mine))
         more += sum(run.log_odds for run in early.get(one, ()))
         log_odds += more
-        call = UNDECIDED if abs(log_odds) < math.log(ODDS) else BROKEN if log_odds > 0 else FINE
+        call = UNDECIDED if abs(log_odds) < math.log(VERDICT_ODDS) else BROKEN if log_odds > 0 else FINE
         difference = _mean(mine) - verdicts[()].mean if mine else None
         log_likelihoods = log_likelihoods + np.array([[0.0], [more]])
         numbers = _mean(mine), _sd(mine), difference, diverged
@@ -181,30 +181,30 @@ def judge_all(reference, values, crashed=None, early=None, target=None, scale=SH
 
 
 def scale_of(preset, metric):
-    """The Scale of a metric, with the data of a preset."""
+    """The NoisePrior of a metric, with the data of a preset."""
     if preset == "coco":
         return COCO
     return SHAPES_BOXES if metric.startswith("bbox") else SHAPES
 
 
-def noise(values, scale=SHAPES):
+def noise(values, noise_prior=SHAPES):
     """The standard deviation between seeds that these baseline values and the prior say."""
-    shape, rate = NOISE_WEIGHT / 2, NOISE_WEIGHT / 2 * scale.noise**2
+    shape, rate = NOISE_WEIGHT / 2, NOISE_WEIGHT / 2 * noise_prior.noise**2
     if len(values) > 1:
         shape, rate = shape + (len(values) - 1) / 2, rate + _sd(values) ** 2 * (len(values) - 1) / 2
     return math.sqrt(rate / shape)
 
 
-def smallest_drop(values, scale=SHAPES):
+def smallest_drop(values, noise_prior=SHAPES):
     """The smallest drop that a set is called broken for, given these baseline values."""
-    return max(scale.smallest_drop, SMALLEST_DROP_IN_NOISE * noise(values, scale))
+    return max(noise_prior.smallest_drop, SMALLEST_DROP_IN_NOISE * noise(values, noise_prior))
 
 
-def falls_short(values, target, scale=SHAPES):
+def falls_short(values, target, noise_prior=SHAPES):
     """Whether the mean of these baseline values is below the target by more than their noise explains: by two standard
     errors."""
     finite = [value for _, value in _finite(values)]
-    return bool(finite) and _mean(finite) + 2 * noise(finite, scale) / math.sqrt(len(finite)) < target
+    return bool(finite) and _mean(finite) + 2 * noise(finite, noise_prior) / math.sqrt(len(finite)) < target
 
 
 def _largest_drop(anchor, sets, early):
@@ -215,21 +215,21 @@ def _largest_drop(anchor, sets, early):
     return max(0.0, sorted(lost)[-2]) if len(lost) > 1 else 0.0
 
 
-def _drop_evidence(anchor, sets, scale):
-    """The Worlds that are left, and {set: (log likelihood ratio, broken to fine, of its finished runs, given all other
+def _drop_evidence(anchor, sets, noise_prior):
+    """The ParameterGrid that are left, and {set: (log likelihood ratio, broken to fine, of its finished runs, given all other
     sets; the two log likelihoods, [2, K])}. anchor: the baseline's runs, (seed, value); sets: {set: the same}. Arrays
-    before are [sigma, level, drop, ALIKE, SHARED].
+    before are [sigma, level, drop, SEED_VARIANCE_SHARES, COMMON_DROP_SHARES].
     """
-    kin = _Kin(anchor, [seed for runs in sets.values() for seed, _ in runs], scale)
-    low = np.maximum(scale.smallest_drop, SMALLEST_DROP_IN_NOISE * kin.own)
+    kin = _SeedModel(anchor, [seed for runs in sets.values() for seed, _ in runs], noise_prior)
+    low = np.maximum(noise_prior.smallest_drop, SMALLEST_DROP_IN_NOISE * kin.own)
     reach = np.maximum(kin.center / low, 2)
     drop = low * reach ** DROPS[:, None]
     blur = (drop * np.log(reach) * np.gradient(DROPS)[:, None]) ** 2 / 12  # a drop lies anywhere within its step
     # an inverse gamma of sigma^2; the grid's equal steps of log sigma are worth sigma^2 each
-    prior = -NOISE_WEIGHT * np.log(kin.sigma) - NOISE_WEIGHT / 2 * scale.noise**2 / kin.sigma**2
+    prior = -NOISE_WEIGHT * np.log(kin.sigma) - NOISE_WEIGHT / 2 * noise_prior.noise**2 / kin.sigma**2
     prior = prior + np.log(kin.step) + np.zeros((len(SIGMAS), len(MEANS), len(DROPS), 1))
     prior = prior + kin.baseline()
-    prior = np.repeat(prior[..., None], len(SHARED), axis=-1)
+    prior = np.repeat(prior[..., None], len(COMMON_DROP_SHARES), axis=-1)
     weight, either, likelihoods = prior, {}, {}
     for one, runs in sets.items():
         if runs:
@@ -241,7 +241,7 @@ def _drop_evidence(anchor, sets, scale):
             ]
             shared = sum(each)
             broad = np.logaddexp(_log_mean(shared), sum(map(_log_mean, each))) - math.log(2)
-            broken = np.logaddexp(np.log(SHARED) + shared[..., None], np.log1p(-SHARED) + broad[..., None])
+            broken = np.logaddexp(np.log(COMMON_DROP_SHARES) + shared[..., None], np.log1p(-COMMON_DROP_SHARES) + broad[..., None])
             fine = fine + np.zeros_like(broken)
         else:
             fine = broken = np.zeros_like(prior)
@@ -253,14 +253,14 @@ def _drop_evidence(anchor, sets, scale):
     for one, both in likelihoods.items():
         fine, broken = (log_sum(weight - either[one] + each) for each in both)
         told[one] = float(broken - fine), both[:, kept]
-    each = np.broadcast_arrays(prior, *(of[..., None] for of in (kin.level, kin.own, drop)), SHARED)
-    return Worlds(*(of[kept] for of in each)), told
+    each = np.broadcast_arrays(prior, *(of[..., None] for of in (kin.level, kin.own, drop)), COMMON_DROP_SHARES)
+    return ParameterGrid(*(of[kept] for of in each)), told
 
 
-class _Kin:
+class _SeedModel:
     """What is expected of the runs of each seed, given the level of the first seed and the baseline.
 
-    The first seed is that of the baseline's which most other runs share. Arrays are [sigma, level, drop, ALIKE], some
+    The first seed is that of the baseline's which most other runs share. Arrays are [sigma, level, drop, SEED_VARIANCE_SHARES], some
     of length 1. sigma: the standard deviation between seeds. own: within one, between sets. level: the first seed's.
     step: what a step of the grid of levels is worth. center: the mean of the baseline.
 
@@ -268,17 +268,17 @@ class _Kin:
     other seeds, mu is normal with mean (L + a sum(b)) / (1 + a m) and variance a sigma^2 / (1 + a m).
     """
 
-    def __init__(self, anchor, seeds, scale):
+    def __init__(self, anchor, seeds, noise_prior):
         known = [seed for seed, _ in anchor if seed is not None]
-        self.alike = ALIKE if known else ALIKE[:1]
+        self.alike = SEED_VARIANCE_SHARES if known else SEED_VARIANCE_SHARES[:1]
         first = max(known, key=lambda seed: (seeds.count(seed), -known.index(seed)), default=None)
         self.first = next((run for run in anchor if run[0] == first), anchor[0])
         self.others = [run for run in anchor if run is not self.first]
         values = [value for _, value in anchor]
         self.center = _mean(values)
-        self.sigma = scale.noise * SIGMAS[:, None, None, None]
+        self.sigma = noise_prior.noise * SIGMAS[:, None, None, None]
         self.own = self.sigma * np.sqrt(1 - self.alike)
-        sd, m = noise(values, scale), len(self.others)
+        sd, m = noise(values, noise_prior), len(self.others)
         # the grid lies where the baseline says the level is: the first seed's run, and the others' mean through mu
         mine, theirs = 1 / (1 - self.alike), 1 / (self.alike + 1 / m) if m else 0.0
         rest = _mean([value for _, value in self.others]) if m else 0.0
@@ -313,9 +313,9 @@ class _Kin:
 
 
 def _log_density(value, mean, sigma):
-    """Of one run: a normal, and with probability OUTLIER uniform over [0, 1]."""
+    """Of one run: a normal, and with probability OUTLIER_SHARE uniform over [0, 1]."""
     normal = np.exp(-0.5 * ((value - mean) / sigma) ** 2) / (sigma * math.sqrt(2 * math.pi))
-    return np.log((1 - OUTLIER) * normal + OUTLIER)
+    return np.log((1 - OUTLIER_SHARE) * normal + OUTLIER_SHARE)
 
 
 def _divergence_evidence(reference_runs, reference_finished, diverged, finished):

@@ -38,9 +38,9 @@ def concerns(settings, flags, metric):
     return metric in settings.metrics and bool(flags) and set(flags) <= set(settings.flags)
 
 
-def of_runs(settings, scale, trials, told):
+def of_runs(settings, noise_prior, trials, told):
     """Rows from the verdicts on runs, each judged by the baseline that was computed with the same; without such a
-    baseline a run says nothing. scale: metric -> the judge's Scale. trials: all that a campaign has; told: those of
+    baseline a run says nothing. noise_prior: metric -> the judge's NoisePrior. trials: all that a campaign has; told: those of
     them that are hearsay.
     """
     ids, groups = {trial.id for trial in told}, {}
@@ -57,7 +57,7 @@ def of_runs(settings, scale, trials, told):
                     sets.setdefault((trial.flags, _on_flags(trial)), {})[trial.seed] = trial.value(metric)
             reference = sets.pop(((), _on_flags(None)), {})
             if any(map(math.isfinite, reference.values())):
-                verdicts = judge.judge_all(reference, sets, target=settings.targets.get(metric), scale=scale(metric))
+                verdicts = judge.judge_all(reference, sets, target=settings.targets.get(metric), noise_prior=noise_prior(metric))
                 rows += [(one[0], metric, verdicts[one].log_odds) for one in sets if one in about]
     return rows
 

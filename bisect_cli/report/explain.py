@@ -88,7 +88,7 @@ def _verdict(state, analysis, metric, flags, verdict):
                 f"{metric} {number(there['value'])} where the baseline has {number(there['baseline'])}: "
                 f"{_times(there['log_odds']) if there['log_odds'] else 'no evidence'} (docs/early-stopping.md)."
             )
-    yield f"  That is {_times(verdict.log_odds)}, so it is {verdict.call} (a verdict needs {judge.ODDS} times)."
+    yield f"  That is {_times(verdict.log_odds)}, so it is {verdict.call} (a verdict needs {judge.VERDICT_ODDS} times)."
     mean = analysis.verdicts[metric][()].mean
     more = [value for value in (mean, verdict.mean) if value is not None]
     for value in dict.fromkeys(more):

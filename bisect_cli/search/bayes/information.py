@@ -12,7 +12,7 @@ Shapes: H hypotheses, the last one "something else", C subsets, P patterns, K wo
 import numpy as np
 from scipy.special import expit, ndtr, xlogy
 
-from bisect_cli.evidence.judge import OUTLIER
+from bisect_cli.evidence.judge import OUTLIER_SHARE
 from bisect_cli.search.bayes.posterior import WRONG
 
 BINS = 10  # twice as many tell the same to within 1 %
@@ -89,7 +89,7 @@ def chances(worlds):
     """The chance of a run to fall into each bin in each of the Worlds, of a fine and of a broken set: two of [K, Y].
     The bins are about equally likely.
     """
-    mean, sigma, drop, shared = (each[:, None] for each in (worlds.mean, worlds.sigma, worlds.drop, worlds.shared))
+    mean, sigma, drop, shared = (each[:, None] for each in (worlds.mean, worlds.sigma, worlds.drop, worlds.common))
     around = np.linspace(-1.5, 1.5, 8) * sigma
     values = np.sort(np.concatenate([mean + around, mean - drop + around], axis=None))
     edges = values[np.arange(1, BINS) * len(values) // BINS]
@@ -101,7 +101,7 @@ def chances(worlds):
     broad = np.mean([told(mean - each[:, None]) for each in own.T], axis=0)
     stray = np.diff(np.clip(edges, 0, 1), prepend=0, append=1)
     return tuple(
-        ((1 - OUTLIER) * each + OUTLIER * stray).astype(np.float32)
+        ((1 - OUTLIER_SHARE) * each + OUTLIER_SHARE * stray).astype(np.float32)
         for each in (told(mean), shared * told(mean - drop) + (1 - shared) * broad)
     )
 

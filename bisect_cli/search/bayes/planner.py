@@ -17,7 +17,7 @@ import math
 
 import numpy as np
 
-from bisect_cli.evidence.judge import BROKEN, CRASHED, FINE, MOST_RUNS, ODDS, UNDECIDED
+from bisect_cli.evidence.judge import BROKEN, CRASHED, FINE, MOST_RUNS, VERDICT_ODDS, UNDECIDED
 from bisect_cli.search import Answer, Asked, Belief, Culprit, Plan, Stake, Unresolved, Want, halving
 from bisect_cli.search.bayes.candidates import candidates, plainness
 from bisect_cli.search.bayes.crashes import crashing, posterior_of
@@ -352,7 +352,7 @@ class _Metric:
         self.weighs, self.lost = False, True
         says_broken = self.family.broken(self.evidence.subsets)[:, self.posterior.best]
         log_odds = np.array([self.table[subset].log_odds for subset in self.tried])
-        against = np.where(says_broken, -log_odds, log_odds) > math.log(ODDS)
+        against = np.where(says_broken, -log_odds, log_odds) > math.log(VERDICT_ODDS)
         again = [subset for subset, wrong in zip(self.tried, against) if wrong and self.table[subset].runs < 2]
         if again:
             self.needs = tuple(Want(subset, 2, "contradicts the others: once more") for subset in again)

@@ -17,16 +17,16 @@ from typing import NamedTuple
 
 import numpy as np
 
-from bisect_cli.evidence.judge import SHARED, Worlds
+from bisect_cli.evidence.judge import COMMON_DROP_SHARES, ParameterGrid
 from bisect_cli.search.bayes.hypotheses import Family
 
 WRONG = 0.003  # one shared freak in some 300 subsets: more than a whole campaign asks about
 ELSE = 0.004
-ONE_DROP = 0.95  # if there is one culprit: that broken sets lose the same but for few, SHARED; the judge has even odds
+ONE_DROP = 0.95  # if there is one culprit: that broken sets lose the same but for few, COMMON_DROP_SHARES; the judge has even odds
 CELLS = 4_000_000  # hypotheses times worlds: some 50 ms; of more, as before the first runs, some worlds stand for all
 WORLDS = 40  # that stand for all in plans
 # What verdicts that carry no more than their odds come from: a run held against the middle of the gap errs in 5 %.
-UNKNOWN = Worlds(*np.array([[0.0], [0.5], [0.02], [0.066], [1.0]]))
+UNKNOWN = ParameterGrid(*np.array([[0.0], [0.5], [0.02], [0.066], [1.0]]))
 FLOOR = -80  # logarithm of what counts as nothing; much smaller numbers are slow in single precision
 DIGITS = 4  # of probabilities and bits that count in comparisons; single precision is good for five
 
@@ -48,7 +48,7 @@ class Sample(NamedTuple):
 
     weights: np.ndarray
     other: np.ndarray
-    worlds: Worlds
+    worlds: ParameterGrid
     subsets: np.ndarray
     margins: np.ndarray
 
@@ -85,7 +85,7 @@ class Evidence(NamedTuple):
     subsets: np.ndarray
     fine: np.ndarray
     broken: np.ndarray
-    worlds: Worlds = UNKNOWN
+    worlds: ParameterGrid = UNKNOWN
 
     def only(self, which):
         """That of some of the subsets."""
@@ -98,7 +98,7 @@ class Evidence(NamedTuple):
         logs = self.worlds.log_weight + np.logaddexp(self.fine, self.broken).sum(axis=0)
         weight = np.exp(logs - logs.max())
         some = _sampled(weight, most)
-        worlds = Worlds(*(each[some] for each in self.worlds))
+        worlds = ParameterGrid(*(each[some] for each in self.worlds))
         worlds = worlds._replace(log_weight=worlds.log_weight - np.log(weight[some]))
         return self._replace(fine=self.fine[:, some], broken=self.broken[:, some], worlds=worlds)
 
@@ -106,7 +106,7 @@ class Evidence(NamedTuple):
 def evidence(flags, table, tried):
     """The Evidence of a table of Verdicts, {subset: Verdict}, of the subsets `tried` of these flags."""
     subsets = np.array([[flag in subset for flag in flags] for subset in tried], bool).reshape(len(tried), len(flags))
-    worlds = table[()].worlds if () in table else None
+    worlds = table[()].grid if () in table else None
     if worlds is None:  # verdicts that carry no more than their odds
         odds = np.array([table[subset].log_odds for subset in tried]).reshape(-1, 1)
         return Evidence(subsets, np.zeros_like(odds), odds)
@@ -138,7 +138,7 @@ def posterior(family, told):
     total = by_world.sum()
     some = _sampled(by_world, min(WORLDS, len(by_world)))
     share = 1 / by_world[some] / len(some)
-    worlds = Worlds(*(each[some] for each in told.worlds))
+    worlds = ParameterGrid(*(each[some] for each in told.worlds))
     sample = Sample((weights[some] * share[:, None]).T, other[some] * share, worlds, told.subsets, margins[:, some])
     return Posterior(family, weights.sum(axis=0, dtype=float) / total, float(other.sum() / total), sample)
 
@@ -147,9 +147,9 @@ def _of_one_drop(worlds):
     """What a single culprit makes of the worlds, in logarithms: what breaks all broken sets costs them all about the
     same; with several culprits it depends on which of them a set holds, as the judge has it.
     """
-    if len(worlds.shared) == 1:
+    if len(worlds.common) == 1:
         return np.zeros(1)
-    same = worlds.shared > SHARED.mean()
+    same = worlds.common > COMMON_DROP_SHARES.mean()
     return np.where(same, math.log(2 * ONE_DROP), math.log(2 - 2 * ONE_DROP))
 
 

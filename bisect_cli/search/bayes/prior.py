@@ -4,10 +4,10 @@ import math
 
 import numpy as np
 
-from bisect_cli.evidence.judge import ODDS, log_sum
+from bisect_cli.evidence.judge import VERDICT_ODDS, log_sum
 from bisect_cli.search.bayes.hypotheses import Family
 
-MOST = math.log(ODDS)  # between any two explanations: all of it together weighs no more than one verdict of the judge
+MOST = math.log(VERDICT_ODDS)  # between any two explanations: all of it together weighs no more than one verdict of the judge
 
 
 def told(family, flags, rows):
