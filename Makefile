@@ -1,11 +1,13 @@
-# make setup   makes .venv and installs everything the tool needs
-# make demo    sets up, then finds a planted fault by real training; CAMPAIGN=NAME makes another one
-# make test    sets up with horovod built from source, then runs the tests; PYTEST_ARGS="-m 'not slow'" for the quick ones
-# make lint    checks style and format
-# make clean   removes .venv and caches; what campaigns wrote under runs/ stays
+# make setup      makes .venv and installs the tool and the training of the Mask R-CNN
+# make demo       sets up, then finds a planted fault by real training; CAMPAIGN=NAME makes another one
+# make test       sets up with horovod built from source, then runs all tests
+# make test-core  runs the tests that need no TensorFlow, in an environment of the tool alone for each Python 3.9 to 3.13
+#                 there is, under .venv-core; CORE_PYTHONS="python3.9 python3.13" names others
+# make lint       checks style and format
+# make clean      removes the environments and caches; what campaigns wrote under runs/ stays
 #
-# PYTHON=PATH names the interpreter for .venv (3.9 to 3.11); otherwise the newest that fits is found. `make clean` before
-# changing it.
+# PYTEST_ARGS="-m 'not slow'" runs the quick tests only. PYTHON=PATH names the interpreter for .venv (3.9 to 3.11);
+# otherwise the newest that fits is found. `make clean` before changing it.
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -14,7 +16,7 @@ SETTINGS := setup.cfg pyproject.toml
 CAMPAIGN := demo
 JOBS := $(shell getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2)
 
-.PHONY: setup demo test lint clean prerequisites
+.PHONY: setup demo test test-core lint clean prerequisites
 
 # Each step leaves a stamp in .venv, so that it is done again only when what it depends on has changed.
 setup: $(VENV)/installed
@@ -25,7 +27,7 @@ $(VENV)/created:
 	@touch $@
 
 $(VENV)/installed: $(VENV)/created $(SETTINGS)
-	$(PIP) install --editable .
+	$(PIP) install --editable '.[maskrcnn]'
 	@touch $@
 
 $(VENV)/installed-test: $(VENV)/installed
@@ -52,12 +54,17 @@ prerequisites:
 	@[ -e $(VENV)/installed-horovod ] || PYTHON="$(PYTHON)" sh scripts/prerequisites.sh horovod >/dev/null
 
 test: prerequisites $(VENV)/installed-horovod
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	$(BIN)/python -m pytest --expect-training $(PYTEST_ARGS)
+
+# On the oldest and the newest Python all of them; the Pythons between share them out.
+test-core:
+	@pythons=$$(PYTHON="$(CORE_PYTHONS)" sh scripts/prerequisites.sh core) && \
+	    sh scripts/test_core.sh "$$pythons" $(PYTEST_ARGS)
 
 lint: $(VENV)/installed-test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache
+	rm -rf $(VENV) .venv-core build dist *.egg-info .pytest_cache .ruff_cache
 	find bisect_cli maskrcnn tests -name __pycache__ -prune -exec rm -rf {} +

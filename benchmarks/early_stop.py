@@ -3,7 +3,7 @@
     python benchmarks/early_stop.py --write docs/early-stopping.md
 
 The curves in benchmarks/data/curves.csv are of trainings of the preset `shapes` that were evaluated every 100 of 1000
-steps: the baseline, every planted fault, all flags on without one, and the pair of pieces that break only together.
+steps: the baseline, every fault, all flags on without one, and the pair of pieces that break only together.
 Every run is replayed against every choice of three of the baseline's seeds; a run of the baseline itself only against
 choices without it. It is looked at as often as in a campaign, and evaluations cost what they took.
 
@@ -24,14 +24,16 @@ from typing import NamedTuple
 import click
 from pages import write_measured
 
-from bisect_cli.evidence import curves, judge
-from bisect_cli.search import Question, Stake, find
-from bisect_cli.trainers import runfiles as trainer
-from maskrcnn.pieces import PIECES
+from bisect_cli.evidence import curves
+from bisect_cli.evidence.yardstick import measure
+from bisect_cli.search import Question, Relevance, find
+from bisect_cli.trainers import maskrcnn
 
 METRICS = ("bbox", "segm")
+QUESTIONS = (*((metric,) for metric in METRICS), METRICS)  # the metrics that a campaign is about
+YARDSTICKS = {metric: measure(maskrcnn.SPEC.metric(metric)) for metric in METRICS}
 SEEDS = 3  # of a baseline
-ALL_ON = "allon"  # the case of all flags on with nothing planted
+ALL_ON = "allon"  # the case of all flags on without a fault
 FINE = (ALL_ON, "DATA_PIPELINE=no_flip", "GENERATE_PROPOSALS=no_joint_topk", "ROI_ALIGN_BOX=half_pixel")  # cost nothing
 DATA = Path(__file__).with_name("data") / "curves.csv"
 FIELDS = ("case", "seed", "step", "trained", "evaluation", "bbox", "segm")
@@ -89,13 +91,13 @@ def record(folder):
             continue
         evaluations, before = 0.0, {}
         for line in (run / "metrics.jsonl").read_text().splitlines():
-            told = json.loads(line)
-            if "bbox/AP" in told:
-                took = told["wall"] - before["wall"]
+            after = json.loads(line)
+            if "bbox/AP" in after:
+                took = after["wall"] - before["wall"]
                 trained = before["wall"] - evaluations
                 evaluations += took
-                yield case, seed, told["step"], f"{trained:.2f}", f"{took:.2f}", told["bbox/AP"], told["segm/AP"]
-            before = told
+                yield case, seed, after["step"], f"{trained:.2f}", f"{took:.2f}", after["bbox/AP"], after["segm/AP"]
+            before = after
 
 
 class Replay(NamedTuple):
@@ -114,7 +116,7 @@ def replay(run, baseline, metrics, every):
     looked_at = range(every, run.steps, every)
     for number, step in enumerate(looked_at, 1):
         looks = {metric: _looks(run, baseline, metric, every, step) for metric in metrics}
-        if curves.stop(looks, {metric: Stake(True) for metric in metrics}, run.steps):
+        if curves.stop(looks, {metric: Relevance(True) for metric in metrics}, run.steps):
             return Replay(
                 step, 1 - run.seconds(step, number) / whole, any(_ends_fine(run, baseline, m) for m in metrics)
             )
@@ -126,12 +128,12 @@ def _looks(run, baseline, metric, every, until):
         one.seed: {s: v for s, v in one.curve[metric].items() if s % every == 0 or s == one.steps} for one in baseline
     }
     own = {step: value for step, value in run.curve[metric].items() if step % every == 0 and step <= until}
-    return curves.compare(seen, own, run.seed, run.steps, judge.scale_of("shapes", metric))
+    return YARDSTICKS[metric].compare(seen, own, run.seed, run.steps)
 
 
 def _ends_fine(run, baseline, metric):
     ends = [one.curve[metric][one.steps] for one in baseline]
-    return judge.judge(ends, [run.curve[metric][run.steps]], scale=judge.scale_of("shapes", metric)).log_odds < 0
+    return YARDSTICKS[metric].judge_all(ends, {"run": [run.curve[metric][run.steps]]})["run"].log_odds < 0
 
 
 def choices(run, baseline):
@@ -139,32 +141,56 @@ def choices(run, baseline):
     return itertools.combinations([one for one in baseline if one is not run], SEEDS)
 
 
-def table(runs, every):
-    """Markdown lines: a row a case, over its seeds and all choices of the baseline."""
+def replays(runs, every):
+    """{case: {metrics that have to be settled: its Replays, over its seeds and all choices of the baseline}}."""
     baseline = [run for run in runs if run.case == "baseline"]
-    ends = {m: statistics.mean(one.curve[m][one.steps] for one in baseline) for m in METRICS}
-    questions = [*((metric,) for metric in METRICS), METRICS]
-    heads = " | ".join(f"{' and '.join(q)}: stopped at | time saved" for q in questions)
-    yield f"| run | at the end, bbox | segm | {heads} | false stops |"
-    yield "| --- " * (4 + 2 * len(questions)) + "|"
-    totals = {}
-    for case in dict.fromkeys(run.case for run in runs):
+    done = {}
+    for run in runs:
+        for metrics in QUESTIONS:
+            own = [replay(run, chosen, metrics, every) for chosen in choices(run, baseline)]
+            done.setdefault(run.case, {}).setdefault(metrics, []).extend(own)
+    return done
+
+
+def ends(runs, replayed):
+    """Markdown lines: how each case ends, and how often it is stopped falsely."""
+    yield from _head("run", *METRICS, "false stops")
+    baseline = [run for run in runs if run.case == "baseline"]
+    means = {m: statistics.mean(one.curve[m][one.steps] for one in baseline) for m in METRICS}
+    for case, by_metrics in replayed.items():
         own = [run for run in runs if run.case == case]
-        cells = [", ".join(f"{run.curve[m][run.steps] - ends[m]:+.3f}" for run in own) for m in METRICS]
+        cells = [", ".join(f"{run.curve[m][run.steps] - means[m]:+.3f}" for run in own) for m in METRICS]
         if case == "baseline":
-            cells = [f"{ends[m]:.3f}" for m in METRICS]
-        wrong = number = 0
-        for question in questions:
-            told = [replay(run, chosen, question, every) for run in own for chosen in choices(run, baseline)]
-            cells += [_stops(told), f"{statistics.mean(one.saved for one in told):+.0%}"]
-            wrong, number = wrong + sum(one.false for one in told), number + len(told)
-            totals.setdefault(question, []).extend(told)
-        yield f"| {_short(case)} | {' | '.join(cells)} | {wrong} of {number} |"
-    cells = [
-        cell for told in totals.values() for cell in (_stops(told), f"{statistics.mean(o.saved for o in told):+.0%}")
-    ]
-    every_one = [one for told in totals.values() for one in told]
-    yield f"| **all** | | | {' | '.join(cells)} | {sum(one.false for one in every_one)} of {len(every_one)} |"
+            cells = [f"{means[m]:.3f}" for m in METRICS]
+        yield _row(_short(case), *cells, _false(by_metrics))
+    yield _row("**all**", "", "", _false(_pooled(replayed)))
+
+
+def stops(replayed):
+    """Markdown lines: at which step each case is stopped, in what share of its Replays, and the time saved."""
+    heads = [f"to settle: {METRICS[0]}", METRICS[1], "both"]
+    yield from _head("run", *(cell for head in heads for cell in (head, "saved")))
+    for case, by_metrics in (*((_short(case), own) for case, own in replayed.items()), ("**all**", _pooled(replayed))):
+        yield _row(case, *(cell for own in by_metrics.values() for cell in (_steps(own), _mean_saved(own))))
+
+
+def _pooled(replayed):
+    return {metrics: [one for by_metrics in replayed.values() for one in by_metrics[metrics]] for metrics in QUESTIONS}
+
+
+def _false(by_metrics):
+    every_one = [one for own in by_metrics.values() for one in own]
+    return f"{sum(one.false for one in every_one)} of {len(every_one)}"
+
+
+def _steps(own):
+    """Where Replays were stopped: `750: 40%`."""
+    steps = sorted({one.step for one in own if one.step})
+    return ", ".join(f"{step}: {sum(one.step == step for one in own) / len(own):.0%}" for step in steps) or "-"
+
+
+def _mean_saved(own):
+    return f"{statistics.mean(one.saved for one in own):+.0%}"
 
 
 class Bisect(NamedTuple):
@@ -180,36 +206,28 @@ class Bisect(NamedTuple):
 
 
 def bisect(runs, case, metrics, every=0):
-    """The Bisect of all flags, one run at a time, with the default search, where `case` is planted and nothing else.
+    """The Bisect of all flags, one run at a time, with the default search, with the faults of a case and no others.
 
     A set with all flags of the case on trains as its recorded runs did, any other as one of FINE, drawn by its flags.
     every: where runs are looked at; 0 lets all of them end.
     """
-    flags = tuple(PIECES)
-    culprit = {part.partition("=")[0] for part in case.split("+")}
     recorded = {(run.case, run.seed): run for run in runs}
     baseline = [recorded["baseline", seed] for seed in range(SEEDS)]
-    ended, early = {(): baseline}, {}  # {set: its runs}, and {set: the curves.Stops of its runs}
+    ended, early = {(): baseline}, {}  # {set: its runs}, and {set: the curves.stop of its runs}
     seconds = sum(run.seconds(run.steps, 1 + bool(every)) for run in baseline)
     false = 0
     while True:
         tables = {metric: _verdicts(ended, early, metric) for metric in metrics}
         begun = {subset: len(ended.get(subset, ())) + len(early.get(subset, ())) for subset in (*ended, *early)}
-        answer = find("bayes")(Question(flags, tables, (), 1, SEEDS))
-        wanted = [want.flags for want in answer.wanted if begun.get(want.flags, 0) < want.runs]
+        answer = _ask(tables, in_flight=(), slots=1)
+        wanted = [one.flags for one in answer.requests if begun.get(one.flags, 0) < one.runs]
         if not wanted:
             found = {metric: tuple(one.flags for one in plan.culprits) for metric, plan in answer.plans.items()}
             return Bisect(sum(begun.values()), seconds, sum(map(len, early.values())), found, false)
-        subset, seed = wanted[0], begun.get(wanted[0], 0)
-        kind = (
-            case if culprit <= set(subset) else random.Random(",".join(subset)).choice(FINE) if subset else "baseline"
-        )
-        run = recorded[kind, seed % (5 if kind == "baseline" else 2)]
-        stop = None
-        if every and subset:
-            stakes = find("bayes")(Question(flags, tables, (subset,), 0, SEEDS)).stakes[subset]
-            looks = {metric: _looks(run, baseline, metric, every, every) for metric in metrics}
-            stop = curves.stop(looks, stakes, run.steps)
+        subset = wanted[0]
+        kind = _kind(subset, case)
+        run = recorded[kind, begun.get(subset, 0) % (5 if kind == "baseline" else 2)]
+        stop = _stop(run, subset, baseline, tables, every) if every and subset else None
         if stop:
             early.setdefault(subset, []).append(stop)
             false += kind in FINE
@@ -219,6 +237,25 @@ def bisect(runs, case, metrics, every=0):
             seconds += run.seconds(run.steps, 1 + bool(every))
 
 
+def _ask(tables, in_flight, slots):
+    spec = maskrcnn.SPEC
+    return find("bayes").answer(Question(spec.flag_names, tables, in_flight, slots, SEEDS, groups=spec.blocks))
+
+
+def _kind(subset, case):
+    """The case whose recorded runs stand for a set's where those of `case` is what is bisected."""
+    if {part.partition("=")[0] for part in case.split("+")} <= set(subset):
+        return case
+    return random.Random(",".join(subset)).choice(FINE) if subset else "baseline"
+
+
+def _stop(run, subset, baseline, tables, step):
+    """Where a run of a set is stopped early, as curves.stop, if it is looked at at this step."""
+    relevance = _ask(tables, in_flight=(subset,), slots=0).relevance[subset]
+    looks = {metric: _looks(run, baseline, metric, step, step) for metric in tables}
+    return curves.stop(looks, relevance, run.steps)
+
+
 def _verdicts(ended, early, metric):
     ends = {subset: [(run.seed, run.curve[metric][run.steps]) for run in own] for subset, own in ended.items()}
     # a recording that stands for a further seed is of no seed of the baseline: it would be compared with the wrong run
@@ -226,28 +263,46 @@ def _verdicts(ended, early, metric):
         subset: {seed if (seed, end) not in own[:place] else -place: end for place, (seed, end) in enumerate(own)}
         for subset, own in ends.items()
     }
-    told = {subset: [curves.told(stop, metric) for stop in own] for subset, own in early.items()}
-    return judge.judge_all(values.pop(()), values, early=told, scale=judge.scale_of("shapes", metric))
+    yardstick = YARDSTICKS[metric]
+    stopped = {subset: [curves.early(stop, metric, yardstick.unit) for stop in own] for subset, own in early.items()}
+    return yardstick.judge_all(values.pop(()), values, early=stopped)
 
 
 def bisects(runs, every):
-    """Markdown lines: whole campaigns with each case planted, with and without stopping early."""
-    yield "| planted | metrics | named without | runs | named with | runs | stopped early | of fine sets | time saved |"
-    yield "| --- " * 9 + "|"
+    """[(case, metrics, Bisect without stopping early, Bisect with it)] of all cases that a campaign can be about."""
+    done = []
     for case in dict.fromkeys(run.case for run in runs if run.case != "baseline"):
         for metrics in (METRICS, *((metric,) for metric in METRICS)):
             plain, stopping = bisect(runs, case, metrics), bisect(runs, case, metrics, every)
             if metrics == METRICS or plain.found[metrics[0]]:
-                yield (
-                    f"| {_short(case)} | {' and '.join(metrics)} | {_names(plain.found)} | {plain.runs} | "
-                    f"{_names(stopping.found)} | {stopping.runs} | {stopping.early} | {stopping.false} | "
-                    f"{1 - stopping.seconds / plain.seconds:+.0%} |"
-                )
+                done.append((case, metrics, plain, stopping))
+    return done
+
+
+def costs(bisected):
+    """Markdown lines: the runs of whole campaigns."""
+    yield from _head("fault", "metrics", "runs without", "runs with", "stopped early", "of fine subsets", "time saved")
+    for case, metrics, plain, stopping in bisected:
+        saved = f"{1 - stopping.seconds / plain.seconds:+.0%}"
+        runs = plain.runs, stopping.runs, stopping.early, stopping.false
+        yield _row(_short(case), _which(metrics), *map(str, runs), saved)
+
+
+def names(bisected):
+    """Markdown lines: what whole campaigns named."""
+    yield from _head("fault", "metrics", "without", "with")
+    for case, metrics, plain, stopping in bisected:
+        alike = stopping.found == plain.found
+        yield _row(_short(case), _which(metrics), _names(plain.found), "the same" if alike else _names(stopping.found))
 
 
 def _names(found):
     named = [f"{metric}: {' and '.join(map('+'.join, culprits))}" for metric, culprits in found.items() if culprits]
     return ", ".join(named) or "nothing"
+
+
+def _which(metrics):
+    return "both" if metrics == METRICS else metrics[0]
 
 
 def _short(case):
@@ -267,16 +322,42 @@ def nearest(runs, every):
     )
 
 
-def _stops(told):
-    """Where replays were stopped: `750: 40%`."""
-    steps = sorted({one.step for one in told if one.step})
-    return ", ".join(f"{step}: {sum(one.step == step for one in told) / len(told):.0%}" for step in steps) or "-"
+def page(runs, every):
+    """The measured part of docs/early-stopping.md."""
+    replayed, bisected = replays(runs, every), bisects(runs, every)
+    near = (
+        f"To be stopped takes log odds of {curves.SETTLED:.1f}. The largest of a run that ended fine were "
+        f"{nearest(runs, every):.1f}, and {nearest(runs, 100):.1f} with a look every 100 steps."
+    )
+    parts = [
+        ["At the end, AP to the baseline's mean, one figure a seed, and false stops over all replays of a run:"],
+        ends(runs, replayed),
+        ["Stopped at which step, in what share of the replays, and the time saved:"],
+        stops(replayed),
+        [near],
+        ["Whole campaigns, without and with early stopping:"],
+        costs(bisected),
+        ["What these campaigns named:"],
+        names(bisected),
+    ]
+    return "\n\n".join("\n".join(part) for part in parts) + "\n"
+
+
+def _head(*cells):
+    yield _row(*cells)
+    yield _row(*("---" for _ in cells))
+
+
+def _row(*cells):
+    return "|" + "".join(f" {cell} |" if cell else " |" for cell in cells)
 
 
 @click.command()
 @click.option("--data", default=DATA, show_default=True, type=click.Path(path_type=Path), help="The recorded curves.")
 @click.option("--record", "folder", type=click.Path(exists=True, path_type=Path), help="Write them, from run folders.")
-@click.option("--look", default=trainer.LOOK, show_default=True, help="Part of a run after which it is evaluated.")
+@click.option(
+    "--look", default=maskrcnn.FIRST_LOOK, show_default=True, help="Part of a run after which it is evaluated."
+)
 @click.option("--write", type=click.Path(path_type=Path), help="Put the table into this file, below its marked line.")
 def main(data, folder, look, write):
     """Replay recorded curves, or record them."""
@@ -288,11 +369,7 @@ def main(data, folder, look, write):
         return
     runs = load(data)
     every = math.ceil(look * max(run.steps for run in runs))
-    near = (
-        f"To be stopped takes log odds of {curves.SETTLED:.1f}. The largest of a run that ended fine were "
-        f"{nearest(runs, every):.1f}, and {nearest(runs, 100):.1f} with a look every 100 steps."
-    )
-    text = "\n".join([*table(runs, every), "", near, "", *bisects(runs, every)]) + "\n"
+    text = page(runs, every)
     click.echo(text)
     if write:
         write_measured(write, text)

@@ -3,40 +3,39 @@
 from functools import partial
 from typing import NamedTuple
 
-from bisect_cli.campaign.state import CANCELLED, CRASHED, STOPPED_EARLY, metric_key
+from bisect_cli.campaign.state import CANCELLED, CRASHED, STOPPED_EARLY
 from bisect_cli.errors import UserError
-from bisect_cli.evidence import curves, judge
-from bisect_cli.evidence import prior as hearsay
-from bisect_cli.search import Question, find
-from bisect_cli.trainers import parity
+from bisect_cli.evidence import curves, judge, prior, yardstick
+from bisect_cli.search import NO_ORDER, Order, Question, find
 
 
 class Analysis(NamedTuple):
-    """verdicts: {metric: {flags: Verdict}}, empty until the baseline is complete. plans: {metric: Plan}.
+    """All numbers are in the metrics' own units.
 
-    wanted: the runs that all metrics together want, most urgent first, as Wants. cancel: subsets of runs in flight that
-    can no longer matter. stakes: {subset in flight: {metric: Stake}}. failure: why nothing can be concluded at all, or
-    "". short: {metric: target} that the baseline itself misses. scales: {metric: the judge's Scale}. hearsay: {metric:
-    {subset: log odds}} of old verdicts, as in Question.
+    verdicts: {metric: {flags: Verdict}}, empty until the baseline is complete. plans: {metric: Plan}. requests: the
+    runs that all metrics together want, most urgent first, as RunRequests. cancel: subsets of runs in flight that can
+    no longer matter. relevance: {subset in flight: {metric: Relevance}}. failure: why nothing can be concluded at all,
+    or "". missed_targets: {metric: target} that the baseline itself misses. yardsticks: {metric: Yardstick}.
+    prior_evidence: {metric: {subset: log odds}}, as in Question.
     """
 
     verdicts: dict
     plans: dict
-    wanted: tuple
+    requests: tuple
     cancel: tuple
-    stakes: dict
+    relevance: dict
     failure: str
-    short: dict
-    scales: dict
-    hearsay: dict
+    missed_targets: dict
+    yardsticks: dict
+    prior_evidence: dict
 
     @property
-    def blind(self):
-        """The metrics whose baseline is lower than the smallest drop worth naming: nothing can be seen to break."""
+    def insensitive_metrics(self):
+        """Those whose baseline is so close to the worst that no drop worth naming can be seen."""
         return [
             metric
             for metric, table in self.verdicts.items()
-            if () in table and table[()].mean < self.scales[metric].smallest_drop
+            if () in table and not self.yardsticks[metric].sees_drops_from(table[()].mean)
         ]
 
     @property
@@ -46,30 +45,108 @@ class Analysis(NamedTuple):
 
 def analyse(state):
     """The Analysis of a campaign's State."""
-    verdicts, failure, short = _verdicts(state)
-    scales, heard = {metric: scale_of(state.settings, metric) for metric in state.settings.metrics}, _heard(state)
-    answer = find(state.settings.search)(_question(state, verdicts, heard))
-    return Analysis(verdicts, answer.plans, answer.wanted, answer.cancel, answer.stakes, failure, short, scales, heard)
+    settings = state.settings
+    yardsticks = {metric: measure(settings, metric, baseline_values(state, metric)) for metric in settings.metrics}
+    verdicts, failure, missed = _judge(state, yardsticks)
+    evidence = _prior_evidence(state)
+    answer = find(settings.search).answer(_question(state, verdicts, evidence))
+    return Analysis(
+        verdicts,
+        answer.plans,
+        answer.requests,
+        answer.cancel,
+        answer.relevance,
+        failure,
+        missed,
+        yardsticks,
+        evidence,
+    )
 
 
-def scale_of(settings, metric):
-    """The judge's Scale for a metric of a campaign: what the settings say, else what belongs to the preset."""
-    scale = judge.scale_of(settings.preset, metric)
-    if settings.smallest_drop is not None:  # said by the user, it holds whatever else is lost
-        scale = scale._replace(smallest_drop=settings.smallest_drop, beside=0.0)
-    return scale if settings.noise is None else scale._replace(noise=settings.noise)
+def measure(settings, metric, baseline):
+    """The Yardstick of a metric of a campaign, given the baseline's values."""
+    return yardstick.measure(
+        settings.metric(metric),
+        baseline,
+        noise=_amount(settings.noise, metric),
+        smallest_drop=_amount(settings.smallest_drop, metric),
+    )
 
 
-def _heard(state):
-    """The hearsay of a campaign: what it was told, and its own stale runs."""
+def check_metrics(settings, trial):
+    """Raises UserError if a finished trial lacks a metric that the campaign is about."""
+    for metric in settings.metrics:
+        if trial.metrics and settings.metric(metric).key not in trial.metrics:
+            known = ", ".join(sorted(trial.metrics))
+            raise UserError(
+                f"metric '{metric}' is not in the results of {trial.id}: start another campaign with one of {known}."
+            )
+
+
+def values_of(state, flags, metric):
+    """The metric of each run of a subset that ended, {seed: value} (NaN if diverged), and how many of them crashed; one
+    that was stopped early is neither.
+    """
+    key = state.settings.metric(metric).key
+    trials = [trial for trial in state.trials_of(flags) if trial.ended and trial.state != STOPPED_EARLY]
+    crashed = [trial for trial in trials if trial.state == CRASHED]
+    return {trial.seed: trial.value(key) for trial in trials if trial.reports(key)}, len(crashed)
+
+
+def baseline_values(state, metric):
+    """The metric of each run of the baseline that ended."""
+    return list(values_of(state, (), metric)[0].values())
+
+
+def runs_to_judge(state, metric, measured):
+    """What Yardstick.judge_all takes of the subsets with a run that ended: {subset: values}, {subset: how many crashed}
+    and {subset: what those stopped early say}.
+    """
+    values, crashed, early = {}, {}, {}
+    for flags in dict.fromkeys(trial.flags for trial in state.current if trial.flags and trial.ended):
+        values[flags], crashed[flags] = values_of(state, flags, metric)
+        stopped = [trial.early for trial in state.trials_of(flags) if trial.state == STOPPED_EARLY]
+        early[flags] = [curves.early(one, metric, measured.unit) for one in stopped]
+    return values, crashed, early
+
+
+def _judge(state, yardsticks):
+    """The verdicts, the reason of a failure or "", and the targets missed by the baseline, as in Analysis."""
+    settings = state.settings
+    verdicts, failure, missed = {}, "", {}
+    for metric, measured in yardsticks.items():
+        table = verdicts[metric] = {}
+        reference, crashed = values_of(state, (), metric)
+        if len(reference) + crashed < settings.seeds:
+            continue
+        if judge.baseline(reference).mean is None:
+            what = "diverged" if reference else "crashed"
+            failure = f"the baseline, with all flags off, {what}: there is nothing to compare with"
+            continue
+        if not measured.known:
+            failure = (
+                f"nothing is known of the noise of {metric}, and a baseline of one finished run shows none: give "
+                "--noise, or --seeds 2 or more"
+            )
+            continue
+        target = settings.targets.get(metric)
+        if target is not None and measured.falls_short(reference, target):
+            missed[metric] = target
+        table.update(measured.judge_all(reference, *runs_to_judge(state, metric, measured), target=target))
+        table[()] = table[()]._replace(runs=len(reference) + crashed)
+    return verdicts, failure, missed
+
+
+def _prior_evidence(state):
+    """What a campaign was given, and its own stale runs."""
     stale = [trial for trial in state.trials.values() if state.stale(trial)]
-    rows = [row for rows in state.heard.values() for row in rows]
+    rows = [row for rows in state.prior_evidence.values() for row in rows]
     if stale:
-        rows += hearsay.of_runs(state.settings, partial(scale_of, state.settings), list(state.trials.values()), stale)
-    return hearsay.weighed(rows, state.settings)
+        rows += prior.rows_of_runs(state.settings, partial(measure, state.settings), list(state.trials.values()), stale)
+    return prior.weigh(rows, state.settings)
 
 
-def _question(state, verdicts, heard):
+def _question(state, verdicts, evidence):
     """What the search of a campaign knows."""
     settings = state.settings
     judged = any(verdicts.values())
@@ -81,66 +158,20 @@ def _question(state, verdicts, heard):
         tuple(trial.flags for trial in (*unjudged, *out)),
         max(0, (state.slots or 1) - len(out)),
         settings.seeds,
-        parity.lead(state.parity),
+        parity_order(state.parity),
         settings.suspects,
         settings.trusts,
-        heard,
+        evidence,
+        settings.spec.blocks,
     )
 
 
-def _verdicts(state):
-    """The verdicts, the reason of a failure or "", and the targets missed by the baseline, as in Analysis."""
-    settings = state.settings
-    verdicts, failure, short = {}, "", {}
-    for metric in settings.metrics:
-        table = verdicts[metric] = {}
-        reference, crashed = outcomes(state, (), metric)
-        if len(reference) + crashed < settings.seeds:
-            continue
-        if judge.baseline(reference).mean is None:
-            what = "diverged" if reference else "crashed"
-            failure = f"the baseline, with all flags off, {what}: there is nothing to compare with"
-            continue
-        target, scale = settings.targets.get(metric), scale_of(settings, metric)
-        if target is not None and judge.falls_short(reference, target, scale):
-            short[metric] = target
-        table.update(judge.judge_all(reference, *of_all(state, metric), target=target, noise_prior=scale))
-        table[()] = table[()]._replace(runs=len(reference) + crashed)
-    return verdicts, failure, short
+def parity_order(digest):
+    """The test order that parity speaks for; None speaks for none."""
+    if not digest:
+        return NO_ORDER
+    return Order(tuple(piece["flag"] for piece in digest["differ"]), tuple(digest["same_computation"]))
 
 
-def check_metrics(settings, trial):
-    """Raises UserError if a finished trial lacks a metric that the campaign is about."""
-    for metric in settings.metrics:
-        if trial.metrics and metric_key(metric) not in trial.metrics:
-            known = ", ".join(sorted(trial.metrics))
-            raise UserError(
-                f"metric '{metric}' is not in the results of {trial.id}: start another campaign with one of {known}."
-            )
-
-
-def outcomes(state, flags, metric):
-    """The metric of each run of a subset that ended, {seed: value} (NaN if diverged), and how many of them crashed; one
-    that was stopped early is neither.
-    """
-    values, crashed = {}, 0
-    for trial in state.of(flags):
-        if trial.state == STOPPED_EARLY:
-            continue
-        if trial.state == CRASHED:
-            crashed += 1
-        elif trial.ended and (not trial.metrics or metric_key(metric) in trial.metrics):
-            values[trial.seed] = trial.value(metric)
-    return values, crashed
-
-
-def of_all(state, metric):
-    """What judge.judge_all takes of the subsets with a run that ended: {subset: values}, {subset: how many crashed} and
-    {subset: what those stopped early say}.
-    """
-    values, crashed, early = {}, {}, {}
-    for flags in dict.fromkeys(trial.flags for trial in state.current if trial.flags and trial.ended):
-        values[flags], crashed[flags] = outcomes(state, flags, metric)
-        stopped = [trial for trial in state.of(flags) if trial.state == STOPPED_EARLY]
-        early[flags] = [curves.told(trial.early, metric) for trial in stopped]
-    return values, crashed, early
+def _amount(said, metric):
+    return said.get(metric) if isinstance(said, dict) else said

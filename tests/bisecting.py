@@ -8,10 +8,13 @@ import sys
 import time
 from pathlib import Path
 
-from bisect_cli.campaign.state import Settings, apply
+from bisect_cli.campaign.settings import Settings
 from bisect_cli.launchers.local import Local
+from bisect_cli.run import session
 from bisect_cli.run.controller import Controller
-from bisect_cli.storage import eventlog, lease, store
+from bisect_cli.run.recorder import Recorder
+from bisect_cli.storage import eventlog, store
+from bisect_cli.trainers.maskrcnn import TRAINER as MASK_RCNN
 
 ROOT = Path(__file__).parents[1]
 TRAINER = Path(__file__).with_name("fake_trainer.py")
@@ -38,30 +41,22 @@ class Bench:
         path = self.folder / "starts.txt"
         return path.read_text().splitlines() if path.exists() else []
 
-    def run(
-        self,
-        name="c",
-        flags=BLOCK,
-        slots=2,
-        max_runs=None,
-        listen=lambda event, controller: None,
-        early_stop=False,
-        **options,
-    ):
-        """Runs a campaign in this process until it ends; returns its State."""
+    def settings(self, name="c", flags=BLOCK, **more):
+        """The Settings of a campaign of this trainer. more: fields of them, and options of the trainer."""
+        options = {option.name for option in MASK_RCNN.options} & set(more)
+        spec = MASK_RCNN.spec({"trainer": self.trainer, **{option: more.pop(option) for option in options}})
+        return Settings(name, spec, flags, **{"metrics": spec.default_metrics, "workdir": str(self.folder), **more})
+
+    def run(self, name="c", flags=BLOCK, slots=2, listen=lambda event, state, analysis: None, **more):
+        """Runs a campaign in this process until it ends; returns its State. more: keyword arguments of the Controller,
+        and of `settings` for a new one.
+        """
+        changes = more.pop("changes", ())
+        options = {key: more.pop(key) for key in ("max_runs", "parity", "patience", "grace", "hung") if key in more}
         folder = store.create(self.runs, name)
-        with lease.Lease(folder):
-            log = eventlog.Writer(folder / store.LOG)
-            state, _ = store.load(folder)
-            if state.settings is None:
-                settings = Settings(name, flags, early_stop=early_stop, trainer=self.trainer, workdir=str(self.folder))
-                event = {"kind": "created", "time": time.time(), "settings": settings.to_json()}
-                log.append(event)
-                state = apply(state, event)
-            try:
-                return Controller(folder, log, state, Local(slots), max_runs, listen, **options).run()
-            finally:
-                log.close()
+        known = store.load(folder)[0].settings
+        with session.hold(folder, None if known else self.settings(name, flags, **more)) as (log, state):
+            return Controller(Recorder(folder, log, state, listen), Local(slots), **options).run(changes)
 
     def spawn(self, *words):
         """maskrcnn-bisect in a process of its own, off a terminal."""

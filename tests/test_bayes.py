@@ -3,24 +3,34 @@
 import math
 import os
 import random
-from itertools import combinations
+from collections import Counter
+from itertools import combinations, islice
 from pathlib import Path
 
 import numpy as np
 import pytest
-from test_halving import read_table
+from test_halving import ALL, read_table
 
-from bisect_cli.campaign import subsets as sets
-from bisect_cli.campaign.subsets import ALL
 from bisect_cli.evidence import judge
 from bisect_cli.evidence.judge import BASELINE, BROKEN, CRASHED, FINE, Verdict
-from bisect_cli.search import Lead, Question, bayes, clear_runs, find
+from bisect_cli.run.schedule import missing, noiseless_runs
+from bisect_cli.search import Order, Question, find
 from bisect_cli.search.bayes import crashes
-from bisect_cli.search.bayes.hypotheses import KINDS, ONE, Family
-from bisect_cli.search.bayes.information import Outlook, chances
-from bisect_cli.search.bayes.posterior import ELSE, ONE_DROP, WRONG, evidence, posterior
+from bisect_cli.search.bayes.hypotheses import ONE, Family
+from bisect_cli.search.bayes.information import Outlook, bin_chances
+from bisect_cli.search.bayes.metric_search import MetricSearch
+from bisect_cli.search.bayes.posterior import (
+    EXCEPTION_PROBABILITY,
+    ONE_DROP_PROBABILITY,
+    UNEXPLAINED_PRIOR,
+    collect,
+    weigh,
+)
+from bisect_cli.search.bayes.prior import KIND_PRIORS
+from bisect_cli.trainers.maskrcnn import SPEC
 
 GOLDEN = sorted((Path(__file__).parent / "golden" / "bayes").glob("*.txt"))
+answer = find("bayes").answer
 
 
 def clear(subset, runs, culprits, log_odds=6.0):
@@ -36,16 +46,18 @@ def campaign(flags, culprits, slots=1, verdict=clear, **known):
         done = runs.get((), 0) >= 3
         table = {subset: verdict(subset, number, culprits) for subset, number in runs.items()} if done else {}
         out = () if done else tuple(subset for subset, number in runs.items() for _ in range(number))
-        answer = bayes.search(Question(flags, {"segm": table}, out, slots, **known))
-        if answer.plans["segm"].done:
-            return answer.plans["segm"], rounds, table
-        starts = []
-        for want in answer.wanted:
-            while runs.get(want.flags, 0) < want.runs and len(starts) < slots:
-                runs[want.flags] = runs.get(want.flags, 0) + 1
-                starts.append(want.flags)
+        found = ask(flags, {"segm": table}, out, slots, **known)
+        if found.plans["segm"].done:
+            return found.plans["segm"], rounds, table
+        starts = [run.subset for run in islice(missing(found.requests, runs), slots)]
+        for subset in starts:
+            runs[subset] = runs.get(subset, 0) + 1
         assert starts and len(rounds) < 100, "the search does not end"
         rounds.append(starts)
+
+
+def ask(flags, tables, in_flight=(), slots=1, **known):
+    return answer(Question(flags, tables, in_flight, slots, groups=SPEC.blocks, **known))
 
 
 def named(plan):
@@ -72,36 +84,37 @@ def test_the_posterior_is_that_of_brute_force():
 
     def likelihood(says_broken, log_odds):
         broken, fine = math.exp(log_odds), 1.0
-        return (1 - WRONG) * broken + WRONG * fine if says_broken else (1 - WRONG) * fine + WRONG * broken
+        as_said, exception = (broken, fine) if says_broken else (fine, broken)
+        return (1 - EXCEPTION_PROBABILITY) * as_said + EXCEPTION_PROBABILITY * exception
 
-    wanted = {}
+    expected = {}
     for prior, members in kinds:
         shares = [math.prod(weights[i] for one in member for i in one) for member in members]
         for member, share in zip(members, shares):
-            p = (1 - ELSE) * prior * share / sum(shares)
+            p = (1 - UNEXPLAINED_PRIOR) * prior * share / sum(shares)
             for subset in subsets:
                 p *= likelihood(any(set(one) <= set(subset) for one in member), odds[subset])
-            wanted[frozenset(member)] = p
-    other = ELSE
+            expected[frozenset(member)] = p
+    other = UNEXPLAINED_PRIOR
     for subset in subsets:
         broken, fine = (likelihood(says, odds[subset]) for says in (True, False))
         other *= broken if len(subset) == 4 else (broken + fine) / 2
-    total = sum(wanted.values()) + other
+    total = sum(expected.values()) + other
 
     table = {tuple(flags[i] for i in subset): Verdict(FINE, 1, odds[subset]) for subset in subsets}
-    told = posterior(Family.over(np.array(weights), KINDS), evidence(flags, table, list(table)))
-    assert len(told.family) == len(wanted)
-    for number, p in enumerate(told.probability):
-        assert p == pytest.approx(wanted[frozenset(told.family.culprits(number))] / total, rel=1e-4)
-    assert told.other == pytest.approx(other / total, rel=1e-4)
-    part = sum(p for member, p in wanted.items() if any(1 in one for one in member)) / total
-    assert told.family.takes_part(told.probability)[1] == pytest.approx(part, rel=1e-4)
+    found = weigh(Family.over(np.array(weights), KIND_PRIORS), collect(flags, table, list(table)))
+    assert len(found.family) == len(expected)
+    for number, p in enumerate(found.probability):
+        assert p == pytest.approx(expected[frozenset(found.family.culprits(number))] / total, rel=1e-4)
+    assert found.other == pytest.approx(other / total, rel=1e-4)
+    part = sum(p for member, p in expected.items() if any(1 in one for one in member)) / total
+    assert found.family.takes_part(found.probability)[1] == pytest.approx(part, rel=1e-4)
 
 
 def judged(values):
     """The Evidence of runs {subset: values} of the flags A, B and C beside a baseline, judged for real."""
     table = judge.judge_all([0.40, 0.41, 0.385], values)
-    return evidence("ABC", table, list(values))
+    return collect("ABC", table, list(values))
 
 
 def entropy(joint, kept):
@@ -114,48 +127,49 @@ def entropy(joint, kept):
 
 @pytest.mark.parametrize("next_run", [("B", "C"), ("A", "B"), ()])
 def test_information_is_the_mutual_information_of_hypothesis_and_outcome(next_run):
-    """Of a run of a subset that is new, of one that ran before, and of the baseline: over all hypotheses, worlds and
-    bins, one by one.
+    """Of a run of a subset that is new, of one that ran before, and of the baseline: over all hypotheses, grid points
+    and bins, one by one.
     """
     values = {("A", "B", "C"): [0.34], ("A", "B"): [0.375]}
-    told = posterior(Family.over(np.ones(3), KINDS), judged(values))
-    sample, joint = told.sample, {}
-    fine, broken = chances(sample.worlds)
+    posterior = weigh(Family.over(np.ones(3), KIND_PRIORS), judged(values))
+    sample, joint = posterior.sample, {}
+    fine, broken = bin_chances(sample.grid)
     subset = np.array([[flag in next_run for flag in "ABC"]])
-    says = [*told.family.broken(subset)[0].astype(float), 0.5]
+    says = [*posterior.family.broken(subset)[0].astype(float), 0.5]
+    wrong = EXCEPTION_PROBABILITY
     for h, weights in enumerate([*sample.weights, sample.other]):
-        probability = np.append(told.probability, told.other)[h]
+        probability = np.append(posterior.probability, posterior.other)[h]
         for k, p in enumerate(probability * weights / weights.sum()):
             margin = sample.margins[list(values).index(next_run), k] if next_run in values else 0.0
-            odds = [math.exp(margin) * WRONG / (1 - WRONG), math.exp(margin) * (1 - WRONG) / WRONG]
+            odds = [math.exp(margin) * wrong / (1 - wrong), math.exp(margin) * (1 - wrong) / wrong]
             behaves = [each / (1 + each) for each in odds] if next_run else [0.0, 0.0]
             share = says[h] * behaves[1] + (1 - says[h]) * behaves[0]
             for y in range(fine.shape[1]):
                 joint[h, k, y] = p * (share * broken[k, y] + (1 - share) * fine[k, y])
-    wanted = entropy(joint, [0]) + entropy(joint, [2]) - entropy(joint, [0, 2])
+    expected = entropy(joint, [0]) + entropy(joint, [2]) - entropy(joint, [0, 2])
     assert sum(joint.values()) == pytest.approx(1, abs=1e-5)
-    assert wanted > 0.001
-    assert Outlook(told).information(subset)[0] == pytest.approx(wanted, abs=1e-4)
+    assert expected > 0.001
+    assert Outlook(posterior).information(subset)[0] == pytest.approx(expected, abs=1e-4)
 
 
-def test_information_counts_what_runs_in_flight_will_tell():
+def test_information_counts_what_runs_in_flight_will_say():
     """Of a second run, given that a first one is out, each above or below the cut."""
-    told = posterior(Family.over(np.ones(3), KINDS), judged({("A", "B", "C"): [0.34]}))
+    posterior = weigh(Family.over(np.ones(3), KIND_PRIORS), judged({("A", "B", "C"): [0.34]}))
     first, second = np.array([[1, 1, 0]], bool), np.array([[0, 1, 1]], bool)
-    outlook, joint = Outlook(told), {}
-    if_fine, if_broken = (each[:, : outlook.cut].sum(axis=1) for each in outlook.first)
-    outlook.add(first[0])
-    for h, p in enumerate([*told.probability, told.other]):
+    outlook, joint = Outlook(posterior), {}
+    if_fine, if_broken = (each[:, : outlook.cut].sum(axis=1) for each in outlook.untried)
+    outlook.expect(first[0])
+    for h, p in enumerate([*posterior.probability, posterior.other]):
         low = []
         for subset in (first, second):
-            says = 0.5 if h == len(told.probability) else float(told.family.broken(subset)[0, h])
+            says = 0.5 if h == len(posterior.probability) else float(posterior.family.broken(subset)[0, h])
             low.append(says * if_broken[h] + (1 - says) * if_fine[h])
         for one in (0, 1):
             for two in (0, 1):
                 joint[h, one, two] = p * (low[0] if one else 1 - low[0]) * (low[1] if two else 1 - low[1])
     # I(H; second | first) = H(first, second) - H(first) - H(H, first, second) + H(H, first)
-    wanted = entropy(joint, [1, 2]) - entropy(joint, [1]) - entropy(joint, [0, 1, 2]) + entropy(joint, [0, 1])
-    assert outlook.information(second)[0] == pytest.approx(wanted, abs=1e-4)
+    expected = entropy(joint, [1, 2]) - entropy(joint, [1]) - entropy(joint, [0, 1, 2]) + entropy(joint, [0, 1])
+    assert outlook.information(second)[0] == pytest.approx(expected, abs=1e-4)
 
 
 def transcript(table):
@@ -164,36 +178,32 @@ def transcript(table):
     while True:
         known = {subset: table.verdict(subset) for subset in table.runs} if table.runs.get((), 0) >= table.seeds else {}
         out = () if known else tuple(subset for subset, runs in table.runs.items() for _ in range(runs))
-        answer = bayes.search(Question(table.flags, {"segm": known}, out, 2, table.seeds, table.lead))
-        plan = answer.plans["segm"]
+        found = ask(table.flags, {"segm": known}, out, 2, seeds=table.seeds, parity_order=table.order)
+        plan = found.plans["segm"]
         if known and plan.beliefs:
             best = plan.beliefs[0]
-            told = " and ".join(" + ".join(one) for one in best.culprits) or "nothing breaks"
-            lines.append(f"  likeliest: {told}, {best.probability:.3f}")
+            explanation = " and ".join(" + ".join(one) for one in best.culprits) or "nothing breaks"
+            lines.append(f"  likeliest: {explanation}, {best.probability:.3f}")
         if plan.done:
             return [*lines, *table.conclusion(plan)]
         number += 1
         assert number < 100, "the search does not end"
         lines.append(f"round {number}")
-        free = 2
-        for want in answer.wanted:
-            more = min(free, want.runs - table.runs.get(want.flags, 0))
-            if more > 0:
-                free -= more
-                table.runs[want.flags] = table.runs.get(want.flags, 0) + more
-                runs = f"{more} runs" if more > 1 else "1 run"
-                lines.append(f"  {want.why}: {sets.label(want.flags, table.flags)}: {runs}: {table.call(want.flags)}")
+        starts = Counter((run.why, run.subset) for run in islice(missing(found.requests, table.runs), 2))
+        for (why, subset), runs in starts.items():
+            table.runs[subset] = table.runs.get(subset, 0) + runs
+            lines.append(table.line(why, subset, runs))
 
 
 @pytest.mark.parametrize("path", GOLDEN, ids=lambda path: path.stem)
 def test_transcript(path):
     """Whole searches with two slots; UPDATE_GOLDEN=1 writes them anew."""
-    head, _, wanted = path.read_text().partition("\n\n")
+    head, _, body = path.read_text().partition("\n\n")
     lines = transcript(read_table(head))
     if os.environ.get("UPDATE_GOLDEN"):
         path.write_text(head.rstrip("\n") + "\n\n" + "\n".join(lines) + "\n")
     else:
-        assert "\n".join(lines) + "\n" == wanted
+        assert "\n".join(lines) + "\n" == body
 
 
 def test_transcripts_exist():
@@ -215,7 +225,7 @@ def test_every_culprit_of_one_and_two_flags_is_named_in_fewer_runs_than_by_halvi
             assert all(culprit.confidence > 0.97 for culprit in plan.culprits)
             runs.append(len(rounds))
         assert sum(runs) / len(runs) < most
-    assert clear_runs(find("bayes"), ALL, 3, ()) == 6
+    assert noiseless_runs(answer, ALL, 3, (), SPEC.blocks) == 6
 
 
 def test_triples_are_named():
@@ -243,18 +253,22 @@ def test_free_slots_are_filled_with_different_subsets_and_save_rounds():
 
 def test_the_same_verdicts_give_the_same_plan():
     table = {(): Verdict(BASELINE, 3), ALL: Verdict(BROKEN, 1, 4.0), ALL[:4]: Verdict(FINE, 1, -3.0)}
-    question = Question(ALL, {"bbox": table, "segm": dict(table)}, (ALL[2:7],), 3)
-    assert bayes.search(question) == bayes.search(question)
+    question = Question(ALL, {"bbox": table, "segm": dict(table)}, (ALL[2:7],), 3, groups=SPEC.blocks)
+    assert answer(question) == answer(question)
 
 
-def test_leads_and_the_users_word_save_runs():
+def test_a_right_test_order_of_parity_or_the_user_saves_runs():
     culprit = (("FAST_RCNN_OUTPUTS",),)
-    plain, led, suspected = (
-        sum(sum(map(len, campaign(ALL, ((flag,),), **known(flag))[1])) for flag in ALL)
-        for known in (lambda flag: {}, lambda flag: {"lead": Lead((flag,))}, lambda flag: {"suspects": {flag: 6.0}})
+    ways = (
+        lambda flag: {},
+        lambda flag: {"parity_order": Order((flag,))},
+        lambda flag: {"suspects": {flag: 6.0}},
     )
-    assert led == suspected < plain
-    for wrong in ({"lead": Lead(("RPN_HEAD",), culprit[0])}, {"trusts": culprit[0]}):
+    plain, by_parity, by_user = (
+        sum(sum(map(len, campaign(ALL, ((flag,),), **known(flag))[1])) for flag in ALL) for known in ways
+    )
+    assert by_parity == by_user < plain
+    for wrong in ({"parity_order": Order(("RPN_HEAD",), culprit[0])}, {"trusts": culprit[0]}):
         assert named(campaign(ALL, culprit, **wrong)[0]) == list(culprit)
 
 
@@ -263,10 +277,10 @@ def test_a_false_verdict_is_found_out():
     misled = []
 
     def lies(subset, runs, culprits):
-        told = clear(subset, runs, culprits)
+        verdict = clear(subset, runs, culprits)
         if "MASK_LOSS" in subset and len(subset) < len(ALL) and not misled:
             misled.append(subset)
-        return Verdict(FINE, 1, -4.0) if [subset] == misled and runs == 1 else told
+        return Verdict(FINE, 1, -4.0) if [subset] == misled and runs == 1 else verdict
 
     plan, _, _ = campaign(ALL, (("MASK_LOSS",),), verdict=lies)
     assert misled and named(plan) == [("MASK_LOSS",)]
@@ -290,7 +304,7 @@ def test_a_flag_that_hides_another_leads_to_no_wrong_name():
     assert set(named(plan)) <= {("RPN_LOSS",), ("ROI_ALIGN_BOX",)}
 
 
-def test_crashes_that_follow_a_flag_are_told_and_the_others_searched():
+def test_crashes_that_follow_a_flag_are_reported_and_the_others_searched():
     def crashing(subset, runs, culprits):
         return Verdict(CRASHED, runs) if "RPN_HEAD" in subset else clear(subset, runs, culprits)
 
@@ -300,9 +314,9 @@ def test_crashes_that_follow_a_flag_are_told_and_the_others_searched():
     assert sum(map(len, rounds)) < 25
 
 
-def test_a_crash_now_and_then_is_nobodys_doing():
+def test_a_crash_now_and_then_is_no_flags_doing():
     table = {ALL: Verdict(FINE, 1, -5.0), ALL[:3]: Verdict(CRASHED, 1), ALL[:5]: Verdict(FINE, 1, -5.0)}
-    assert crashes.crashing(ALL, table) == ((), ALL)
+    assert crashes.split_off_crashers(ALL, table) == ((), ALL)
 
 
 def test_a_set_without_a_verdict_ends_the_search():
@@ -316,33 +330,33 @@ def test_a_run_that_can_no_longer_matter_is_cancelled():
     _, _, table = campaign(ALL, culprit)
     del table[("RPN_LOSS",)]  # the culprit's own run is still to come, and a useless one is under way
     useless = ALL[:2]
-    answer = bayes.search(Question(ALL, {"segm": table}, (useless,), 1))
-    assert answer.cancel == (useless,)
-    assert [want.flags for want in answer.wanted] == [("RPN_LOSS",)]
+    found = ask(ALL, {"segm": table}, (useless,))
+    assert found.cancel == (useless,)
+    assert [request.flags for request in found.requests] == [("RPN_LOSS",)]
 
 
-def test_a_run_that_another_metric_needs_goes_on():
+def test_a_run_that_another_metric_needs_is_kept():
     """In flight, it is of no use to a metric that is settled or all but, and is kept for the one that is not."""
     _, _, table = campaign(ALL, (("RPN_LOSS",),))
     subset = ALL[:2]
     for other in ({}, table):
-        answer = bayes.search(Question(ALL, {"segm": table, "bbox": other}, (subset,), 1))
-        assert answer.cancel == () and list(answer.stakes[subset]) == (["bbox"] if not other else [])
+        found = ask(ALL, {"segm": table, "bbox": other}, (subset,))
+        assert found.cancel == () and list(found.relevance[subset]) == (["bbox"] if not other else [])
     del table[("RPN_LOSS",)]
     open_too = {(): table[()], ALL: Verdict(BROKEN, 1, 6.0)}
-    answer = bayes.search(Question(ALL, {"segm": table, "bbox": open_too}, (subset,), 1))
-    stakes = answer.stakes[subset]
-    assert stakes["bbox"].matters and not stakes["segm"].matters and answer.cancel == ()
-    assert stakes["segm"].log_odds < -3 < stakes["bbox"].log_odds < 3  # fine, as far as segm is concerned
-    assert subset in [want.flags for want in answer.wanted]
+    found = ask(ALL, {"segm": table, "bbox": open_too}, (subset,))
+    relevance = found.relevance[subset]
+    assert relevance["bbox"].matters and not relevance["segm"].matters and found.cancel == ()
+    assert relevance["segm"].log_odds < -3 < relevance["bbox"].log_odds < 3  # fine, as far as segm is concerned
+    assert subset in [request.flags for request in found.requests]
 
 
-def test_a_run_that_a_conclusion_waits_for_matters_however_little_it_tells():
+def test_a_run_that_a_conclusion_waits_for_matters_however_little_it_says():
     """The whole set again, for a metric that nothing breaks as far as is known; its culprit breaks the other one."""
     segm = {(): Verdict(BASELINE, 3, 0.0), ALL: Verdict(BROKEN, 1, 6.0), ("RPN_LOSS",): Verdict(BROKEN, 1, 6.0)}
     bbox = {subset: Verdict(FINE, 1, -7.0) if subset else verdict for subset, verdict in segm.items()}
-    stakes = bayes.search(Question(ALL, {"segm": segm, "bbox": bbox}, (ALL,), 1)).stakes[ALL]
-    assert stakes["bbox"].matters and stakes["bbox"].log_odds < -4
+    relevance = ask(ALL, {"segm": segm, "bbox": bbox}, (ALL,)).relevance[ALL]
+    assert relevance["bbox"].matters and relevance["bbox"].log_odds < -4
 
 
 @pytest.mark.parametrize("call, log_odds, names", [("undecided", -1.0, True), (FINE, -4.0, False)])
@@ -352,20 +366,21 @@ def test_a_culprit_whose_own_runs_stay_undecided_is_named_by_all_others(call, lo
     subsets = [(), ALL, *with_it, *([flag for flag in subset if flag not in one] for subset in (ALL, *with_it))]
     table = {tuple(subset): clear(tuple(subset), 3, [one]) for subset in subsets}
     table[one] = Verdict(call, judge.MOST_RUNS, log_odds)
-    plan = bayes.search(Question(ALL, {"m": table})).plans["m"]
+    plan = ask(ALL, {"m": table}).plans["m"]
     assert plan.done and named(plan) == ([one] if names else []) and bool(plan.unresolved) != names
 
 
-def test_no_run_is_wanted_and_cancelled_at_once():
+def test_no_run_is_requested_and_cancelled_at_once():
     rng, cancelled = random.Random(3), 0
     for number in range(40):
         subsets = [tuple(flag for flag in ALL if rng.random() < chance) for chance in [0.2, 0.5, 0.8] * 3]
         table = {subset: clear(subset, 1, [ALL[:1], ALL[4:6]][: number % 3]) for subset in ((), ALL, *subsets[:6])}
         table[()] = table[()]._replace(runs=3)
         out = tuple(subset for subset in subsets[6:] if subset)
-        answer = bayes.search(Question(ALL, {"m": table}, out, number % 2))
-        assert set(answer.cancel) <= set(out) and not set(answer.cancel) & {want.flags for want in answer.wanted}
-        cancelled += len(answer.cancel)
+        found = ask(ALL, {"m": table}, out, number % 2)
+        assert set(found.cancel) <= set(out)
+        assert not set(found.cancel) & {request.flags for request in found.requests}
+        cancelled += len(found.cancel)
     assert cancelled > 10
 
 
@@ -376,12 +391,12 @@ def test_metrics_share_their_runs():
         done = runs.get((), 0) >= 3
         tables = {m: {s: clear(s, k, c) for s, k in runs.items()} if done else {} for m, c in breaks.items()}
         out = () if done else tuple(s for s, k in runs.items() for _ in range(k))
-        answer = bayes.search(Question(ALL, tables, out, 1))
-        if all(plan.done for plan in answer.plans.values()):
+        found = ask(ALL, tables, out)
+        if all(plan.done for plan in found.plans.values()):
             break
-        want = next(want for want in answer.wanted if runs.get(want.flags, 0) < want.runs)
-        runs[want.flags] = runs.get(want.flags, 0) + 1
-    assert {metric: named(plan) for metric, plan in answer.plans.items()} == {m: sorted(c) for m, c in breaks.items()}
+        start = next(missing(found.requests, runs))
+        runs[start.subset] = start.index + 1
+    assert {metric: named(plan) for metric, plan in found.plans.items()} == {m: sorted(c) for m, c in breaks.items()}
     assert sum(runs.values()) < 24
 
 
@@ -400,41 +415,41 @@ GRADED = {
 }
 
 
-def weighed(scale):
+def weigh_graded(noise_prior):
     """The posterior of the GRADED runs: {culprits: probability}."""
     sets = {subset: GRADED[subset] for subset in GRADED if subset}
-    table = judge.judge_all(GRADED[()], sets, scale=scale)
-    told = posterior(Family.over(np.ones(len(ALL)), KINDS), evidence(ALL, table, list(sets)))
-    names = (tuple(tuple(ALL[i] for i in one) for one in told.family.culprits(h)) for h in range(len(told.family)))
-    return dict(zip(names, told.probability))
+    table = judge.judge_all(GRADED[()], sets, noise_prior=noise_prior)
+    found = weigh(Family.over(np.ones(len(ALL)), KIND_PRIORS), collect(ALL, table, list(sets)))
+    names = (tuple(tuple(ALL[i] for i in one) for one in found.family.culprits(h)) for h in range(len(found.family)))
+    return dict(zip(names, found.probability))
 
 
 def test_a_piece_that_costs_little_by_itself_is_not_the_culprit_of_much():
     pair, alone = (("CROP_AND_RESIZE_MASK", "MASK_LOSS"),), (("CROP_AND_RESIZE_MASK",),)
-    told = weighed(judge.SHAPES)
-    assert told[pair] > 0.99 > 1000 * told[alone]
-    said = weighed(judge.SHAPES._replace(smallest_drop=0.02, beside=0.0))
-    assert said[alone] > told[alone]  # whoever wants to hear of .02 is told
+    usual = weigh_graded(judge.NoisePrior())
+    assert usual[pair] > 0.99 > 1000 * usual[alone]
+    finer = weigh_graded(judge.NoisePrior(smallest_drop=0.02, beside=0.0))
+    assert finer[alone] > usual[alone]  # whoever asks for .02 gets it
 
 
 def test_one_culprit_is_expected_to_cost_the_same_everywhere(monkeypatch):
     """A alone and with C lost .045, with B .25: all due to A by itself, or only the latter to A and B together?"""
     values = {("A", "B", "C"): [0.15], ("A", "B"): [0.15], ("A",): [0.355], ("A", "C"): [0.355], ("B",): [0.40]}
     odds = []
-    for one_drop in (0.5, ONE_DROP):
-        monkeypatch.setattr("bisect_cli.search.posterior.ONE_DROP", one_drop)
-        told = posterior(Family.over(np.ones(3), KINDS), judged(values))
-        alone, pair = (told.probability[told.family.holding(culprit)].sum() for culprit in ((0,), (0, 1)))
+    for one_drop in (0.5, ONE_DROP_PROBABILITY):
+        monkeypatch.setattr("bisect_cli.search.bayes.posterior.ONE_DROP_PROBABILITY", one_drop)
+        found = weigh(Family.over(np.ones(3), KIND_PRIORS), judged(values))
+        alone, pair = (found.probability[found.family.holding(culprit)].sum() for culprit in ((0,), (0, 1)))
         odds.append(alone / pair)
     assert odds[1] < odds[0] / 2
 
 
 def test_the_second_run_of_a_fine_whole_set_is_worth_what_it_saves():
-    """It will be needed before nothing is said to break, so it comes before equally telling parts of the set."""
+    """It will be needed before nothing is said to break, so it comes before equally informative parts of the set."""
     for runs, due in ((1, True), (2, False)):
         table = {(): Verdict(BASELINE, 3), ALL: Verdict(FINE, runs, -3.0 * runs)}
-        metric = bayes._Bayes(Question(ALL, {"m": table})).metrics["m"]
-        assert (metric.due.get(ALL, 0) > 0.3) == due and metric.bearing[ALL] > 0.3
+        search = MetricSearch(Question(ALL, {"m": table}), "m", ALL, ())
+        assert (search.due.get(ALL, 0) > 0.3) == due and search.confirmations[ALL] > 0.3
 
 
 def test_real_noise_never_gives_a_wrong_name():
@@ -448,29 +463,24 @@ def test_real_noise_never_gives_a_wrong_name():
             if len(values.get((), ())) >= 3:
                 table = judge.judge_all(values[()], {s: own for s, own in values.items() if s})
             out = () if table else tuple(s for s, own in values.items() for _ in own)
-            answer = bayes.search(Question(ALL, {"m": table}, out, 2))
-            plan = answer.plans["m"]
+            found = ask(ALL, {"m": table}, out, 2)
+            plan = found.plans["m"]
             if plan.done:
                 break
-            started = 0
-            for want in answer.wanted:
-                mean = 0.7 - 0.1 * any(set(culprit) <= set(want.flags) for culprit in culprits)
-                own = values.setdefault(want.flags, [])
-                while len(own) < want.runs and started < 2:
-                    own.append(rng.gauss(mean, 0.02))
-                    started += 1
-                if not own:
-                    del values[want.flags]
-            assert started
+            starts = list(islice(missing(found.requests, {s: len(own) for s, own in values.items()}), 2))
+            for subset, _, _ in starts:
+                mean = 0.7 - 0.1 * any(set(culprit) <= set(subset) for culprit in culprits)
+                values.setdefault(subset, []).append(rng.gauss(mean, 0.02))
+            assert starts
         right += named(plan) == sorted(culprits) and not plan.unresolved
         wrong += any(name not in culprits for name in named(plan)) or (plan.clean is not None and bool(culprits))
     assert wrong == 0 and right >= 11
 
 
 def test_the_prior_of_a_kind_is_shared_out_by_weight():
-    family = Family.over(np.array([1.0, 3.0]), KINDS)
+    family = Family.over(np.array([1.0, 3.0]), KIND_PRIORS)
     table = dict(zip(map(family.culprits, range(len(family))), np.exp(family.log_prior)))
     assert table[((1,),)] == pytest.approx(3 * table[((0,),)])
     assert sum(table.values()) == pytest.approx(1)
-    possible = sum(prior for kind, prior in KINDS.items() if sum(map(len, kind)) <= 2)
-    assert table[((0,),)] + table[((1,),)] == pytest.approx(KINDS[ONE] / possible)
+    possible = sum(prior for kind, prior in KIND_PRIORS.items() if sum(map(len, kind)) <= 2)
+    assert table[((0,),)] + table[((1,),)] == pytest.approx(KIND_PRIORS[ONE] / possible)

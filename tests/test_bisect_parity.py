@@ -13,11 +13,14 @@ import pytest
 from bisecting import BLOCK, Bench, wait_for
 from test_halving import Table
 
-from bisect_cli.analysis import analyse
+from bisect_cli.analysis import analyse, parity_order
 from bisect_cli.campaign import subsets as sets
-from bisect_cli.search import Lead
+from bisect_cli.search import Order
 from bisect_cli.storage import store
 from bisect_cli.trainers import parity
+from bisect_cli.trainers.maskrcnn import SPEC
+
+ALL = SPEC.flag_names
 
 FAULT = {"segm": [["ROI_ALIGN_MASK"]]}
 DIFFERS = {"agrees": False, "error": 0.031, "worst": "value of output 'crops', boxes over the border, B=3, training"}
@@ -39,44 +42,44 @@ def compared(bench):
 # The order, by itself
 
 
-def search(flags, culprits, lead):
-    """The runs of a search with this lead; it must name exactly the culprits, and leave nothing open."""
-    table = Table(flags, breaks=culprits, suspects=lead.suspects, placebos=lead.placebos)
+def search(flags, culprits, order):
+    """The runs of a search with this test order; it must name exactly the culprits, and leave nothing open."""
+    table = Table(flags, breaks=culprits, suspects=order.suspects, placebos=order.placebos)
     _, plan = table.search()
     assert sorted(one.flags for one in plan.culprits) == sorted(culprits) and not plan.unresolved
     return sum(table.runs.values())
 
 
-def worlds(flags):
-    """What may break: one flag, two flags together, two flags each."""
+def explanations(flags):
+    """What may break: one flag, an interacting pair, two independent culprits."""
     pairs = list(combinations(flags, 2))
     return [[(flag,)] for flag in flags], [[pair] for pair in pairs], [[(a,), (b,)] for a, b in pairs]
 
 
-def test_any_lead_ends_with_the_same_culprits():
+def test_any_order_ends_with_the_same_culprits():
     rng = random.Random(1)
-    for culprits in sum(worlds(sets.ALL), []):
+    for culprits in sum(explanations(ALL), []):
         for _ in range(8):
-            mixed = rng.sample(sets.ALL, len(sets.ALL))
+            mixed = rng.sample(ALL, len(ALL))
             first, last = sorted(rng.choices(range(len(mixed) + 1), k=2))
-            search(sets.ALL, culprits, Lead(tuple(mixed[:first]), tuple(mixed[last:])))
-    for culprits in worlds(sets.ALL[:6])[1]:
-        search(sets.ALL[:6], culprits, Lead(sets.ALL[:6], ()))
-        search(sets.ALL[:6], culprits, Lead((), sets.ALL[:6]))
-    assert search(sets.ALL, [], Lead(sets.ALL[3:5], sets.ALL[7:])) == 4
+            search(ALL, culprits, Order(tuple(mixed[:first]), tuple(mixed[last:])))
+    for culprits in explanations(ALL[:6])[1]:
+        search(ALL[:6], culprits, Order(ALL[:6], ()))
+        search(ALL[:6], culprits, Order((), ALL[:6]))
+    assert search(ALL, [], Order(ALL[3:5], ALL[7:])) == 4
 
 
-def test_a_right_lead_never_costs_runs_and_a_wrong_one_few():
+def test_a_right_order_never_costs_runs_and_a_wrong_one_few():
     rng, singles = random.Random(2), []
-    for flags in (sets.ALL, sets.ALL[:5], BLOCK):
-        for kind in worlds(flags):
+    for flags in (ALL, ALL[:5], BLOCK):
+        for kind in explanations(flags):
             for culprits in kind:
-                true = sets.union(*culprits)
-                assert search(flags, culprits, Lead(true)) <= search(flags, culprits, Lead())
-    for flag in sets.ALL:
-        wrong = tuple(rng.sample(sets.minus(sets.ALL, (flag,)), 2))
-        leads = (Lead(), Lead((flag,)), Lead((wrong[0], flag)), Lead(wrong[:1]), Lead((), wrong))
-        singles.append([search(sets.ALL, [(flag,)], lead) for lead in leads])
+                true = sets.union(*culprits, order=flags)
+                assert search(flags, culprits, Order(true)) <= search(flags, culprits, Order())
+    for flag in ALL:
+        wrong = tuple(rng.sample(sets.minus(ALL, (flag,)), 2))
+        orders = (Order(), Order((flag,)), Order((wrong[0], flag)), Order(wrong[:1]), Order((), wrong))
+        singles.append([search(ALL, [(flag,)], order) for order in orders])
     none, right, second, wrong, placebos = map(mean, zip(*singles))
     assert right == 3 + 1 + 2 + 2  # baseline, the set, the suspect and the rest, a fresh seed of both
     assert second <= right + 2
@@ -85,22 +88,32 @@ def test_a_right_lead_never_costs_runs_and_a_wrong_one_few():
 
 def test_suspects_are_split_off_first_and_placebos_weigh_nothing():
     suspects = ("MASK_LOSS", "RPN_LOSS")
-    assert sets.splits(sets.ALL, suspects)[0] == (("RPN_LOSS", "MASK_LOSS"), sets.minus(sets.ALL, suspects))
-    assert sets.splits(("RPN_LOSS", "MASK_LOSS"), suspects)[0] == (("MASK_LOSS",), ("RPN_LOSS",))
-    assert sets.splits(BLOCK, BLOCK[::-1])[0] == (("MASK_LOSS",), ("ROI_ALIGN_MASK", "CROP_AND_RESIZE_MASK"))
-    first, second = sets.splits(sets.ALL, (), sets.ALL[:6])[0]
-    assert first == ("FAST_RCNN_OUTPUTS", "FAST_RCNN_LOSSES") and second == (*sets.ALL[:6], *BLOCK)
+    assert sets.splits(ALL, SPEC.blocks, suspects)[0] == (("RPN_LOSS", "MASK_LOSS"), sets.minus(ALL, suspects))
+    assert sets.splits(("RPN_LOSS", "MASK_LOSS"), SPEC.blocks, suspects)[0] == (("MASK_LOSS",), ("RPN_LOSS",))
+    assert sets.splits(BLOCK, SPEC.blocks, BLOCK[::-1])[0] == (
+        ("MASK_LOSS",),
+        ("ROI_ALIGN_MASK", "CROP_AND_RESIZE_MASK"),
+    )
+    first, second = sets.splits(ALL, SPEC.blocks, (), ALL[:6])[0]
+    assert first == ("FAST_RCNN_OUTPUTS", "FAST_RCNN_LOSSES") and second == (*ALL[:6], *BLOCK)
     placebos = ("RPN_HEAD", "ROI_ALIGN_BOX")
-    assert sets.splits(("RPN_HEAD", "RPN_LOSS", "ROI_ALIGN_BOX"), (), placebos)[0] == (("RPN_LOSS",), placebos)
-    for lead in ((suspects, ()), ((), placebos), (suspects, placebos), (sets.ALL[::-1], ())):
-        for first, second in sets.splits(sets.ALL, *lead):
-            assert first and second and sets.union(first, second) == sets.ALL
-            assert first == sets.ordered(first) and second == sets.ordered(second) and not set(first) & set(second)
+    assert sets.splits(("RPN_HEAD", "RPN_LOSS", "ROI_ALIGN_BOX"), SPEC.blocks, (), placebos)[0] == (
+        ("RPN_LOSS",),
+        placebos,
+    )
+    for order in ((suspects, ()), ((), placebos), (suspects, placebos), (ALL[::-1], ())):
+        for first, second in sets.splits(ALL, SPEC.blocks, *order):
+            assert first and second and sets.union(first, second, order=ALL) == ALL
+            assert (
+                first == sets.ordered(first, ALL)
+                and second == sets.ordered(second, ALL)
+                and not set(first) & set(second)
+            )
 
 
 def written(folder, *pieces, **extra):
     """A trainer's JSON with these pieces: (flag, same computation, [(agrees, error)])."""
-    told = [
+    record = [
         {
             **{"flag": flag, "agrees": all(agrees for agrees, _ in checks), "same_computation": same},
             **{"error": checks[0][1], "p_value": None, "worst": "w", "reproduce": "r", "note": "", "seconds": 1},
@@ -108,7 +121,7 @@ def written(folder, *pieces, **extra):
         }
         for flag, same, checks in pieces
     ]
-    (folder / "told.json").write_text(json.dumps({"version": 1, "seconds": 3, "pieces": told, **extra}))
+    (folder / "told.json").write_text(json.dumps({"version": 1, "seconds": 3, "pieces": record, **extra}))
     return folder / "told.json"
 
 
@@ -122,13 +135,13 @@ def test_a_digest_orders_what_differs_by_how_badly(tmp_path):
         ("MASK_LOSS", False, [(False, float("nan"))]),
         ("FAST_RCNN_LOSSES", False, [(True, 1e-7)]),
     )
-    told = parity.digest(file)
-    assert [one["flag"] for one in told["differ"]] == ["SAMPLE_TARGETS", "MASK_LOSS", "ROI_ALIGN_BOX", "RPN_LOSS"]
-    assert told["same_computation"] == ["RPN_HEAD"] and told["agree"] == ["FAST_RCNN_LOSSES"]
-    assert told["differ"][1]["error"] is None
-    json.dumps(told, allow_nan=False)
-    lead = Lead(("SAMPLE_TARGETS", "MASK_LOSS", "ROI_ALIGN_BOX", "RPN_LOSS"), ("RPN_HEAD",))
-    assert parity.lead(told) == lead and parity.lead(None) == parity.lead(parity.nothing("x")) == Lead()
+    record = parity.digest(file)
+    assert [one["flag"] for one in record["differ"]] == ["SAMPLE_TARGETS", "MASK_LOSS", "ROI_ALIGN_BOX", "RPN_LOSS"]
+    assert record["same_computation"] == ["RPN_HEAD"] and record["agree"] == ["FAST_RCNN_LOSSES"]
+    assert record["differ"][1]["error"] is None
+    json.dumps(record, allow_nan=False)
+    order = Order(("SAMPLE_TARGETS", "MASK_LOSS", "ROI_ALIGN_BOX", "RPN_LOSS"), ("RPN_HEAD",))
+    assert parity_order(record) == order and parity_order(None) == parity_order(parity.nothing("x")) == Order()
 
 
 def test_half_a_file_is_none(tmp_path):
@@ -153,18 +166,18 @@ def test_a_campaign_tries_what_differs_first_and_compares_once(bench):
     assert code == 3 and err == ""
     lines = out.splitlines()
     assert lines[1:5] == [
-        "parity: comparing the two forms of each flag; the runs start after it",
+        "parity: comparing the implementations of each flag; the runs start after it",
         "parity: 11 flags compared in 0 s: 1 differs, 1 placebo, 9 agree",
         f"  ROI_ALIGN_MASK differs, so it is tried first: {DIFFERS['worst']}, error 0.031",
         "  RPN_HEAD: the same computation on or off (placebo), tried last",
     ]
-    assert bench.starts()[0] == f"parity --flags {','.join(sets.ALL)} --preset shapes --seed 0"
-    assert bench.starts()[6:] == ["ROI_ALIGN_MASK 0", f"{','.join(sets.minus(sets.ALL, ('ROI_ALIGN_MASK',)))} 0"]
-    told = bench.status()["parity"]
-    assert told["differ"][0]["flag"] == "ROI_ALIGN_MASK" and told["differ"][0]["error"] == 0.031
-    assert told["same_computation"] == ["RPN_HEAD"] and len(told["agree"]) == 9 and told["reason"] == ""
+    assert bench.starts()[0] == f"parity --flags {','.join(ALL)} --preset shapes --seed 0"
+    assert bench.starts()[6:] == ["ROI_ALIGN_MASK 0", f"{','.join(sets.minus(ALL, ('ROI_ALIGN_MASK',)))} 0"]
+    record = bench.status()["parity"]
+    assert record["differ"][0]["flag"] == "ROI_ALIGN_MASK" and record["differ"][0]["error"] == 0.031
+    assert record["same_computation"] == ["RPN_HEAD"] and len(record["agree"]) == 9 and record["reason"] == ""
     documented = (store.Path(__file__).parents[1] / "docs" / "status-json.md").read_text()
-    for key in (*told, *told["differ"][0]):
+    for key in (*record, *record["differ"][0]):
         assert f"`{key}`" in documented, f"{key} is not documented"
 
     code, out, _ = bench.call("resume", "c", "--slots", "1", "--max-runs", "30")
@@ -187,7 +200,7 @@ def test_arguments_reach_the_comparison(bench):
         ({}, {}, "the trainer has no parity command"),
         ({"parity": {"crash": "no memory"}}, {}, "it gave no result, exit code 1: RuntimeError: no memory"),
         ({"parity": {"sleep": 60}}, {"patience": 0.5}, "it took more than 0.5 s"),
-        ({"parity": {}}, {"compare": False}, "turned off"),
+        ({"parity": {}}, {"parity": False}, "turned off"),
         ({"parity": {"ROI_ALIGN_MASK": {"agrees": False, "error": "much"}}}, {}, "it gave no result, exit code 1"),
     ],
 )
@@ -202,7 +215,7 @@ def test_a_campaign_goes_on_without_parity(bench, table, options, reason):
 
 
 def test_a_campaign_from_before_parity_is_compared_when_it_goes_on(bench):
-    bench.run(max_runs=4, compare=False)
+    bench.run(max_runs=4, parity=False)
     log = bench.runs / "c" / store.LOG
     log.write_bytes(b"".join(line for line in log.read_bytes().splitlines(True) if b'"kind":"parity"' not in line))
     state = bench.run(max_runs=20)
@@ -221,7 +234,7 @@ def test_stopping_a_comparison_leaves_it_to_be_done(bench, how):
         assert bench.call("stop", "c")[0] == 0
     out, err = controller.communicate(timeout=20)
     assert controller.returncode == 130 and err == "" and time.monotonic() - began < 20
-    assert "Interrupted (stopped on request). Go on with: maskrcnn-bisect resume c" in out
+    assert "Interrupted (stopped on request). Resume it with: maskrcnn-bisect resume c" in out
     bench.set(breaks=FAULT, parity=verdict(["ROI_ALIGN_MASK"]))
     assert bench.call("resume", "c")[0] == 0
     assert len(compared(bench)) == 2 and bench.status()["parity"]["differ"]
@@ -241,12 +254,12 @@ def test_the_command_passes_the_trainers_table_and_exit_code_on(bench):
 
 def test_json_on_standard_output(bench):
     code, out, err = bench.call("parity", "--flags", "L2B5", "--json")
-    told = json.loads(out)
-    assert code == 1 and err == "" and [piece["flag"] for piece in told["pieces"]] == list(BLOCK)
-    assert told["pieces"][0]["worst"] == DIFFERS["worst"]
+    record = json.loads(out)
+    assert code == 1 and err == "" and [piece["flag"] for piece in record["pieces"]] == list(BLOCK)
+    assert record["pieces"][0]["worst"] == DIFFERS["worst"]
 
 
-def test_a_plant_outside_the_flags_is_told_and_left_out(bench):
+def test_a_plant_outside_the_flags_is_said_and_left_out(bench):
     code, _, err = bench.call("parity", "--flags", "MASK_LOSS", "--plant", "rpn_loss=sum_over_batch")
     assert (
         code == 0 and err == "note: --plant rpn_loss=sum_over_batch will do nothing: RPN_LOSS is not among --flags.\n"
@@ -287,6 +300,6 @@ def test_the_real_trainer_keeps_to_what_is_read(tmp_path):
     )
     assert done.returncode == 1, done.stderr
     (tmp_path / "told.json").write_text(done.stdout)
-    told = parity.digest(tmp_path / "told.json")
-    assert [one["flag"] for one in told["differ"]] == ["ROI_ALIGN_MASK"] and told["differ"][0]["error"] > 0.01
-    assert "training" in told["differ"][0]["worst"] and told["agree"] == ["MASK_LOSS"]
+    record = parity.digest(tmp_path / "told.json")
+    assert [one["flag"] for one in record["differ"]] == ["ROI_ALIGN_MASK"] and record["differ"][0]["error"] > 0.01
+    assert "training" in record["differ"][0]["worst"] and record["agree"] == ["MASK_LOSS"]

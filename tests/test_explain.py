@@ -1,4 +1,4 @@
-"""Why a verdict or a culprit was named: the numbers told are those of the judge and the search."""
+"""Why a verdict or a culprit was named: the numbers shown are those of the judge and the search."""
 
 import math
 import re
@@ -9,7 +9,7 @@ from click.testing import CliRunner
 
 from bisect_cli.analysis import analyse
 from bisect_cli.cli import main
-from bisect_cli.report.summary import percent
+from bisect_cli.report.numbers import percent
 from bisect_cli.storage import store
 
 
@@ -32,26 +32,26 @@ def times(verdict):
 
 
 def test_a_culprit(bench):
-    told = explain(bench, "c").output
+    output = explain(bench, "c").output
     (culprit,) = analyse(store.load(bench.runs / "c")[0]).plans["segm"].culprits
-    assert f"ROI_ALIGN_MASK breaks it, with probability {percent(culprit.confidence)}. " in told
-    assert "That rests on:\n    ROI_ALIGN_MASK: broken, " in told
-    assert "nothing breaks it, with probability 99" in told
-    assert re.search(r"explanations, and how likely each is given all verdicts:\n    99\.\d% ROI_ALIGN_MASK\n", told)
-    assert "tells the first two apart" in told
+    assert f"ROI_ALIGN_MASK breaks it, with probability {percent(culprit.confidence)}. " in output
+    assert "That rests on:\n    ROI_ALIGN_MASK: broken, " in output
+    assert "nothing breaks it, with probability 99" in output
+    assert re.search(r"explanations, and how likely each is given all verdicts:\n    99\.\d% ROI_ALIGN_MASK\n", output)
+    assert "separates the first two" in output
 
 
 def test_a_verdict_and_what_would_change_it(bench):
     state, _ = store.load(bench.runs / "c")
     analysis = analyse(state)
     trial = next(t for t in state.trials.values() if t.flags == ("ROI_ALIGN_MASK",))
-    told = explain(bench, "c", trial.id).output
-    assert told.startswith(f"{trial.id}: ROI_ALIGN_MASK, seed 0, finished\n  it was run because: ")
+    output = explain(bench, "c", trial.id).output
+    assert output.startswith(f"{trial.id}: ROI_ALIGN_MASK, seed 0, finished\n  it was run because: ")
     verdict = analysis.verdicts["segm"][trial.flags]
-    assert verdict.log_odds > 3 and f"{times(verdict)} times likelier broken than fine, so it is broken" in told
+    assert verdict.log_odds > 3 and f"{times(verdict)} times likelier broken than fine, so it is broken" in output
     shown = f"{verdict.difference:+.3f}".replace("0.", ".", 1)
-    assert f"{shown} to the baseline" in told
-    assert re.search(r"One more run with segm \.\d{3} would make it \w+ \([\d.]+ times likelier", told)
+    assert f"{shown} to the baseline" in output
+    assert re.search(r"One more run with segm \.\d{3} would make it \w+ \([\d.]+ times likelier", output)
     assert "segm of the baseline: ." in explain(bench, "c", "t01").output
 
 

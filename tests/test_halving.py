@@ -4,7 +4,7 @@ anew.
 A table is read from the head of its transcript: `flags:`, `seeds:`, and lines that say how runs end: `breaks: A, B`
 (every subset with both), `undecided: A, B` and `crashes: A, B` (likewise), `misleads: A, B = broken` (the first run
 only, of exactly that subset), `exactly: A, B = undecided` (all runs of exactly that subset). `suspects: A, B` and
-`placebos: A, B` are what it is led by.
+`placebos: A, B` are the test order. golden/README.md shows how to read one.
 """
 
 import os
@@ -14,11 +14,13 @@ from pathlib import Path
 
 import pytest
 
-from bisect_cli.campaign import subsets as sets
 from bisect_cli.evidence import judge
 from bisect_cli.evidence.judge import BASELINE, BROKEN, CRASHED, FINE, MOST_RUNS, UNDECIDED, Verdict
-from bisect_cli.search import Lead, halving, most_runs
+from bisect_cli.run.schedule import missing, worst_case_runs
+from bisect_cli.search import Order, RunRequest, halving
+from bisect_cli.trainers.maskrcnn import SPEC
 
+ALL = SPEC.flag_names
 GOLDEN = sorted((Path(__file__).parent / "golden").glob("*.txt"))
 CLEAR = 6.0  # log odds of one clear run
 
@@ -29,7 +31,7 @@ class Table:
     def __init__(
         self, flags, breaks=(), undecided=(), crashes=(), misleads=(), exactly=(), seeds=3, suspects=(), placebos=()
     ):
-        self.flags, self.seeds, self.lead = flags, seeds, Lead(tuple(suspects), tuple(placebos))
+        self.flags, self.seeds, self.order = flags, seeds, Order(tuple(suspects), tuple(placebos))
         self.rules = [(CRASHED, crashes), (UNDECIDED, undecided), (BROKEN, breaks)]
         self.misleads, self.exactly = dict(misleads), dict(exactly)
         self.runs = {}
@@ -53,25 +55,26 @@ class Table:
         """The lines of a search, and its final plan."""
         lines, number = [], 0
         while True:
-            plan = halving.plan(self.flags, self.verdict, self.seeds, self.lead)
+            plan = halving.plan(self.flags, self.verdict, self.seeds, self.order, SPEC.blocks)
             if plan.done:
                 return lines + self.conclusion(plan), plan
             number += 1
             assert number < 200, "the search does not end"
             lines.append(f"round {number}")
-            for want in plan.wanted:
-                assert self.runs.get(want.flags, 0) < want.runs <= max(MOST_RUNS, self.seeds), (
-                    "a run made twice, or too many"
-                )
-                self.runs[want.flags] = want.runs
-            for want in plan.wanted:
-                told = f"{want.runs} runs" if want.runs > 1 else "1 run"
-                lines.append(f"  {want.why}: {sets.label(want.flags, self.flags)}: {told}: {self.call(want.flags)}")
+            for request in plan.requests:
+                begun = self.runs.get(request.flags, 0)
+                assert begun < request.runs <= max(MOST_RUNS, self.seeds), "a run made twice, or too many"
+                self.runs[request.flags] = request.runs
+            lines += [self.line(request.why, request.flags, request.runs) for request in plan.requests]
+
+    def line(self, why, subset, runs):
+        number = f"{runs} runs" if runs > 1 else "1 run"
+        return f"  {why}: {SPEC.label(subset, self.flags)}: {number}: {self.call(subset)}"
 
     def conclusion(self, plan):
         lines = [f"culprit: {' + '.join(c.flags)}, confidence {c.confidence:.3f}" for c in plan.culprits]
-        lines += [f"  says so: {sets.label(subset, self.flags)}" for c in plan.culprits for subset in c.evidence]
-        lines += [f"unresolved: {sets.label(u.flags, self.flags)}: {u.reason}" for u in plan.unresolved]
+        lines += [f"  evidence: {SPEC.label(subset, self.flags)}" for c in plan.culprits for subset in c.evidence]
+        lines += [f"unresolved: {SPEC.label(u.flags, self.flags)}: {u.reason}" for u in plan.unresolved]
         if plan.clean is not None:
             lines.append(f"nothing breaks, probability {plan.clean:.3f}")
         return [*lines, f"{sum(self.runs.values())} runs"]
@@ -83,16 +86,16 @@ def read_table(head):
     for line in head.splitlines():
         key, _, value = line.partition(": ")
         if key == "flags":
-            flags = sets.parse(value)
+            flags = SPEC.parse_flags(value)
         elif key == "seeds":
             seeds = int(value)
         elif key in ("misleads", "exactly"):
             subset, call = value.split(" = ")
-            given[key].append((sets.parse(subset), call))
+            given[key].append((SPEC.parse_flags(subset), call))
         elif key in ("suspects", "placebos"):
             given[key] = value.split(", ")
         elif key in given:
-            given[key].append(sets.parse(value))
+            given[key].append(SPEC.parse_flags(value))
         else:
             assert line.startswith("#"), line
     return Table(flags, seeds=seeds or 3, **given)
@@ -100,12 +103,12 @@ def read_table(head):
 
 @pytest.mark.parametrize("path", GOLDEN, ids=lambda path: path.stem)
 def test_transcript(path):
-    head, _, wanted = path.read_text().partition("\n\n")
+    head, _, body = path.read_text().partition("\n\n")
     lines, _ = read_table(head).search()
     if os.environ.get("UPDATE_GOLDEN"):
         path.write_text(head.rstrip("\n") + "\n\n" + "\n".join(lines) + "\n")
     else:
-        assert "\n".join(lines) + "\n" == wanted
+        assert "\n".join(lines) + "\n" == body
 
 
 def test_transcripts_exist():
@@ -114,31 +117,31 @@ def test_transcripts_exist():
 
 @pytest.mark.parametrize("size", [1, 2, 3])
 def test_every_culprit_of_up_to_three_flags_is_found_exactly(size):
-    for culprit in combinations(sets.ALL, size):
-        _, plan = Table(sets.ALL, breaks=[culprit]).search()
+    for culprit in combinations(ALL, size):
+        _, plan = Table(ALL, breaks=[culprit]).search()
         assert [c.flags for c in plan.culprits] == [culprit]
         assert not plan.unresolved
         assert plan.culprits[0].confidence > 0.98
 
 
 def test_every_two_independent_culprits_are_found():
-    for a, b in combinations(sets.ALL, 2):
-        _, plan = Table(sets.ALL, breaks=[(a,), (b,)]).search()
+    for a, b in combinations(ALL, 2):
+        _, plan = Table(ALL, breaks=[(a,), (b,)]).search()
         assert sorted(c.flags for c in plan.culprits) == sorted([(a,), (b,)])
 
 
 def test_disjoint_pairs_are_found():
-    pairs = list(combinations(sets.ALL[:6], 2))
+    pairs = list(combinations(ALL[:6], 2))
     for first, second in combinations(pairs, 2):
         if not set(first) & set(second):
-            _, plan = Table(sets.ALL[:6], breaks=[first, second]).search()
+            _, plan = Table(ALL[:6], breaks=[first, second]).search()
             assert sorted(c.flags for c in plan.culprits) == sorted([first, second])
 
 
 def test_single_culprits_cost_few_runs():
     worst = 0
-    for flag in sets.ALL:
-        table = Table(sets.ALL, breaks=[(flag,)])
+    for flag in ALL:
+        table = Table(ALL, breaks=[(flag,)])
         table.search()
         worst = max(worst, sum(table.runs.values()))
     assert worst <= 3 + 1 + 2 * 4 + 3  # baseline, the set, a pair of halves for each of 4 levels, confirmation
@@ -155,17 +158,28 @@ def test_confidence_comes_from_the_odds(monkeypatch):
     assert doubtful.culprits[0].confidence == pytest.approx(right * right)
 
 
-def test_most_runs_bounds_what_it_says():
-    most = most_runs(halving.search, sets.ALL[:5], 3)
-    for pair in combinations(sets.ALL[:5], 2):
-        table = Table(sets.ALL[:5], breaks=[pair])
+def test_worst_case_runs_bounds_what_it_says():
+    most = worst_case_runs(halving.answer, ALL[:5], 3, SPEC.blocks)
+    for pair in combinations(ALL[:5], 2):
+        table = Table(ALL[:5], breaks=[pair])
         table.search()
         assert sum(table.runs.values()) <= most
 
 
-def test_asked_subsets_hang_below_what_they_were_split_off():
-    _, plan = Table(sets.ALL, breaks=[("RPN_HEAD", "MASK_LOSS")]).search()
-    for one in plan.asked:
+def test_missing_runs_are_those_beyond_what_has_begun_most_urgent_first():
+    requests = (RunRequest(("B",), 2, "half"), RunRequest((), 3, "baseline"), RunRequest(("A",), 1, "in flight"))
+    begun = {(): 1, ("A",): 1}
+    found = []
+    for run in missing(requests, begun):
+        begun[run.subset] = run.index + 1  # as who starts them does
+        found.append(tuple(run))
+    assert found == [(("B",), 0, "half"), (("B",), 1, "half"), ((), 1, "baseline"), ((), 2, "baseline")]
+    assert not list(missing(requests, begun))
+
+
+def test_queries_hang_below_what_they_were_split_off():
+    _, plan = Table(ALL, breaks=[("RPN_HEAD", "MASK_LOSS")]).search()
+    for one in plan.queries:
         assert one.parent is None or set(one.flags) < set(one.parent)
 
 
@@ -183,13 +197,12 @@ def test_real_noise_seldom_misleads_a_whole_search():
             return judge.judge(values[()], values[subset]) if subset else judge.baseline(values[()])
 
         while True:
-            plan = halving.plan(sets.ALL, verdict, 3)
+            plan = halving.plan(ALL, verdict, 3, groups=SPEC.blocks)
             if plan.done:
                 break
-            for want in plan.wanted:
-                mean = 0.7 - 0.15 * any(set(culprit) <= set(want.flags) for culprit in culprits)
-                drawn = values.setdefault(want.flags, [])
-                drawn += [rng.gauss(mean, 0.02) for _ in range(want.runs - len(drawn))]
+            for subset, _, _ in missing(plan.requests, {subset: len(own) for subset, own in values.items()}):
+                mean = 0.7 - 0.15 * any(set(culprit) <= set(subset) for culprit in culprits)
+                values.setdefault(subset, []).append(rng.gauss(mean, 0.02))
         right += sorted(c.flags for c in plan.culprits) == sorted(culprits) and not plan.unresolved
         runs += sum(map(len, values.values()))
     assert right >= 36

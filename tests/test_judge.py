@@ -4,8 +4,9 @@ import random
 import numpy as np
 import pytest
 
+from bisect_cli.evidence import grid, seed_model
 from bisect_cli.evidence import judge as judging
-from bisect_cli.evidence.judge import BROKEN, CRASHED, FINE, UNDECIDED, judge
+from bisect_cli.evidence.judge import BROKEN, CRASHED, DEFAULT, FINE, UNDECIDED, NoisePrior, judge
 
 NAN = math.nan
 BASELINE = [0.70, 0.71, 0.69]
@@ -47,12 +48,13 @@ def test_crashes_are_no_evidence():
 
 def test_a_run_stopped_early_speaks_with_the_odds_it_had():
     early = {"both": [judging.Early(4.6)], "only": [judging.Early(4.6)]}
-    told = judging.judge_all(BASELINE, {"both": [0.5]}, early=early)
-    assert told["only"].log_odds == pytest.approx(4.6) and told["only"].call == BROKEN
-    assert told["only"].runs == 1 and told["only"].mean is None
-    assert told["both"].log_odds == pytest.approx(judge(BASELINE, [0.5]).log_odds + 4.6) and told["both"].runs == 2
-    fine, broken = told["only"].log_likelihoods
-    assert np.allclose(broken - fine, 4.6)  # in every world
+    verdicts = judging.judge_all(BASELINE, {"both": [0.5]}, early=early)
+    both, only = verdicts["both"], verdicts["only"]
+    assert only.log_odds == pytest.approx(4.6) and only.call == BROKEN
+    assert only.runs == 1 and only.mean is None
+    assert both.log_odds == pytest.approx(judge(BASELINE, [0.5]).log_odds + 4.6) and both.runs == 2
+    fine, broken = only.log_likelihoods
+    assert np.allclose(broken - fine, 4.6)  # at every grid point
 
 
 def test_a_baseline_without_results_is_an_error():
@@ -66,8 +68,8 @@ def test_more_seeds_that_agree_say_more():
         assert odds[0] < odds[1] < odds[2]
 
 
-def test_one_stray_run_is_never_near_certain():
-    """However far off, a single run stays below the odds that a stray of probability 1 % allows."""
+def test_one_outlier_is_never_near_certain():
+    """However far off, a single run stays below the odds that an outlier of probability 1 % allows."""
     for baseline in (BASELINE, [0.7] * 10):
         for value in (0.0, 0.1, 0.3, 0.5, 0.6):
             assert judge(baseline, [value]).log_odds < math.log(3000)
@@ -78,13 +80,29 @@ def test_two_runs_low_alike_say_more_than_two_low_unlike():
     assert judge(BASELINE, [0.45, 0.46]).log_odds > judge(BASELINE, [0.30, 0.61]).log_odds
 
 
-def test_a_stray_baseline_seed_does_not_hide_a_fault():
+def test_an_outlier_of_the_baseline_does_not_hide_a_fault():
     assert judge([0.70, 0.71, 0.69, 0.45], [0.50, 0.51]).call == BROKEN
 
 
 def test_agreeing_baseline_seeds_do_not_make_noise_zero():
-    assert judging.noise([0.7, 0.7, 0.7]) > 0.8 * judging.SHAPES.noise
+    assert judging.noise([0.7, 0.7, 0.7]) > 0.8 * DEFAULT.noise
     assert judge([0.7, 0.7, 0.7], [0.68]).call != BROKEN
+
+
+def test_what_is_worse_than_the_worst_is_as_bad_as_the_worst():
+    verdict = judge(BASELINE, [-3.0, -40.0])
+    assert verdict.log_odds == judge(BASELINE, [0.0, 0.0]).log_odds > 5
+    assert verdict.mean == pytest.approx(-21.5)  # and its numbers are its own
+    assert judging.judge_all(BASELINE, {"a": [-9.0], "b": [-8.0]})[()].largest_drop == pytest.approx(0.7)
+    below, reached = (judge(BASELINE, [value], target=-1.0).log_odds for value in (-3.0, -0.5))
+    assert below == judge(BASELINE, [0.0]).log_odds and reached == pytest.approx(judge(BASELINE, [0.7]).log_odds)
+    high = judging.judge_all(BASELINE, {"a": [-3.0], "b": [0.05]}, worst=0.1)
+    assert high["a"].log_odds == high["b"].log_odds
+
+
+def test_a_prior_of_less_weight_leaves_more_to_the_runs():
+    assert judging.noise([0.5, 0.7], DEFAULT._replace(weight=1)) > judging.noise([0.5, 0.7])
+    assert judging.noise([0.5], DEFAULT._replace(weight=1)) == DEFAULT.noise
 
 
 def test_divergence_says_nothing_where_the_baseline_diverges():
@@ -92,15 +110,15 @@ def test_divergence_says_nothing_where_the_baseline_diverges():
 
 
 def test_the_smallest_drop_grows_with_noise():
-    assert judging.smallest_drop([0.5, 0.6, 0.7]) > judging.smallest_drop(BASELINE) >= judging.SHAPES.smallest_drop
+    assert judging.smallest_drop([0.5, 0.6, 0.7]) > judging.smallest_drop(BASELINE) >= DEFAULT.smallest_drop
 
 
 def test_beside_a_much_larger_drop_a_small_one_is_none():
     few = {"few": [0.665, 0.66, 0.67, 0.665]}
     many = {**few, "many": [0.15, 0.16]}
     alone, beside = judging.judge_all(BASELINE, few), judging.judge_all(BASELINE, many)
-    said = judging.judge_all(BASELINE, many, scale=judging.SHAPES._replace(beside=0.0))
-    assert alone["few"].log_odds > 0.5 > -0.5 > beside["few"].log_odds and said["few"].log_odds > 0.5
+    by_itself = judging.judge_all(BASELINE, many, noise_prior=DEFAULT._replace(beside=0.0))
+    assert alone["few"].log_odds > 0.5 > -0.5 > beside["few"].log_odds and by_itself["few"].log_odds > 0.5
     assert beside["many"].call == BROKEN
 
 
@@ -109,17 +127,12 @@ def test_the_largest_drop_takes_two_runs_be_they_stopped_early():
         early = {"early": [judging.Early(4.6, each) for each in lost]}
         return judging.judge_all([0.7, 0.7, 0.7], values, early=early)[()].largest_drop
 
-    assert largest({"a": [0.0]}) == 0.0  # a single one may be a stray
+    assert largest({"a": [0.0]}) == 0.0  # a single one may be an outlier
     assert largest({"a": [0.0], "b": [0.6]}) == pytest.approx(0.1)
     assert largest({"a": [0.5], "b": [0.75]}, lost=[0.3]) == pytest.approx(0.2)
 
 
-def test_box_ap_of_the_shapes_is_taken_to_be_noisier_than_mask_ap():
-    box, mask, large = (judging.scale_of(*of) for of in (("shapes", "bbox"), ("shapes", "segm"), ("coco", "bbox")))
-    assert box.noise > mask.noise > large.noise and box.smallest_drop == mask.smallest_drop
-
-
-def test_other_sets_tell_how_large_the_drop_and_the_noise_are():
+def test_other_sets_show_how_large_the_drop_and_the_noise_are():
     """A value half-way is undecided by itself; once other sets show a larger drop and less noise, it is not."""
     alone = judge(BASELINE, [0.665])
     fine = {f"f{i}": [0.70 + 0.004 * (-1) ** i] for i in range(5)}
@@ -130,32 +143,29 @@ def test_other_sets_tell_how_large_the_drop_and_the_noise_are():
     assert wide > judge(BASELINE, [0.60]).log_odds
 
 
-def test_the_odds_are_the_integral_they_stand_for():
+def test_the_odds_are_the_integral_they_stand_for(monkeypatch):
     """One set's odds against those on a grid of sixteen times as many steps in noise and mean, and more drops."""
     values = [0.655, 0.64]
     coarse = judge(BASELINE, values).log_odds
-    steps = judging.SIGMAS, judging.MEANS, judging.DROPS
-    try:
-        judging.SIGMAS, judging.MEANS = np.geomspace(0.1, 12, 60), np.linspace(-5, 5, 60)
-        judging.DROPS = ((np.arange(90) + 0.5) / 90) ** 1.5
-        fine = judge(BASELINE, values).log_odds
-    finally:
-        judging.SIGMAS, judging.MEANS, judging.DROPS = steps
+    monkeypatch.setattr(seed_model, "SIGMAS", np.geomspace(0.1, 12, 60))
+    monkeypatch.setattr(seed_model, "MEANS", np.linspace(-5, 5, 60))
+    monkeypatch.setattr(grid, "DROPS", ((np.arange(90) + 0.5) / 90) ** 1.5)
+    fine = judge(BASELINE, values).log_odds
     assert coarse == pytest.approx(fine, abs=0.25)
 
 
-def test_the_scale_is_that_of_the_training():
+def test_what_the_noise_is_taken_to_be_matters():
     """A drop of two points is nothing on short training, and six times the noise of a long one."""
     assert judge([0.37, 0.373, 0.368], [0.35]).call != BROKEN
-    assert judge([0.37, 0.373, 0.368], [0.35], scale=judging.COCO).call == BROKEN
+    assert judge([0.37, 0.373, 0.368], [0.35], noise_prior=NoisePrior(0.003, 0.01)).call == BROKEN
 
 
 def test_a_run_is_compared_with_the_baseline_of_its_seed():
     """The seed whose baseline is high makes a run that would do for another seed a low one, and the other way round."""
     reference = {0: 0.66, 1: 0.725, 2: 0.71, 3: 0.70, 4: 0.673}
     fine = {f"fine {i}": {0: 0.66 + 0.005 * (-1) ** i, 1: 0.725 + 0.005 * (-1) ** i} for i in range(3)}
-    told = judging.judge_all(reference, {"low": {0: 0.658}, "high": {1: 0.658}, **fine})
-    assert told["low"].call == FINE and told["high"].call == BROKEN
+    verdicts = judging.judge_all(reference, {"low": {0: 0.658}, "high": {1: 0.658}, **fine})
+    assert verdicts["low"].call == FINE and verdicts["high"].call == BROKEN
     apart = judging.judge_all(list(reference.values()), {"one": [0.658]})["one"]
     assert apart.call == UNDECIDED
     assert judge({0: 0.70, 1: 0.71, 2: 0.69}, {3: 0.66}).call == UNDECIDED
@@ -164,20 +174,21 @@ def test_a_run_is_compared_with_the_baseline_of_its_seed():
 @pytest.mark.parametrize("seed, at", [(0, 0), (2, 2), (9, 3)])
 def test_what_is_expected_of_a_seed_is_the_normal_distribution_given_the_baseline(seed, at):
     """Against the textbook formula for conditioning; index 3 stands for a seed that the baseline lacks."""
-    anchor = [(0, 0.66), (1, 0.725), (2, 0.71)]
-    kin = judging._Kin(anchor, [0, 0, 2], judging.SHAPES)
-    s, m, share = 9, 4, judging.ALIKE[1]
-    level, sigma = kin.level[m, 0, 1], kin.sigma[s, 0, 0, 0]
+    reference = [(0, 0.66), (1, 0.725), (2, 0.71)]
+    model = seed_model.SeedModel(reference, [0, 0, 2], DEFAULT)
+    s, m, share = 9, 4, judging.SEED_VARIANCE_SHARES[1]
+    level, sigma = model.level[m, 0, 1], model.sigma[s, 0, 0, 0]
     flat = 1e4  # standard deviation of mu, in sigma
-    shared = flat**2 + share * np.eye(4)  # of the four seeds' levels
+    levels = flat**2 + share * np.eye(4)  # covariance of the four seeds' levels
     # given the first level, the two other baseline runs: what of a run of seed `at`?
     given = np.array([level, 0.725, 0.71])
-    among = shared[np.ix_([0, 1, 2], [0, 1, 2])] + np.diag([0, 1 - share, 1 - share])
-    cross = shared[at, [0, 1, 2]]
+    among = levels[np.ix_([0, 1, 2], [0, 1, 2])] + np.diag([0, 1 - share, 1 - share])
+    cross = levels[at, [0, 1, 2]]
     mean = given.mean() + cross @ np.linalg.solve(among, given - given.mean())
-    variance = shared[at, at] + 1 - share - cross @ np.linalg.solve(among, cross)
-    told, sd = (np.broadcast_to(of, (len(judging.SIGMAS), len(judging.MEANS), 1, 2)) for of in kin.expected(seed))
-    assert told[s, m, 0, 1] == pytest.approx(mean, abs=1e-4)
+    variance = levels[at, at] + 1 - share - cross @ np.linalg.solve(among, cross)
+    shape = len(seed_model.SIGMAS), len(seed_model.MEANS), 1, 2
+    expected, sd = (np.broadcast_to(each, shape) for each in model.expected(seed))
+    assert expected[s, m, 0, 1] == pytest.approx(mean, abs=1e-4)
     assert sd[s, m, 0, 1] == pytest.approx(sigma * math.sqrt(variance), rel=1e-3)
 
 

@@ -3,22 +3,30 @@
 import ast
 import configparser
 import importlib.metadata
+import importlib.util
 import json
 import os
 import re
 import shutil
 import subprocess
 import sys
+import zipfile
+from email.parser import Parser
 
 import pytest
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
+from bisect_cli.trainers import requirements as training
+
 PACKAGES = ("bisect_cli", "maskrcnn")
-# Imported by the tool, by every `--check`, or by those who look at results: they must answer at once.
-LIGHT_MODULES = ["errors", "pieces", "config", "faults", "version", "detections", "draw", "data.coco", "data.shapes"]
+PYTHONS = [f"3.{minor}" for minor in range(7, 16)]
+# Of the training, imported by the tool, which is installed without what the training takes.
+LIGHT_MODULES = ["errors", "pieces", "config", "faults", "version"]
+# Imported by every `--check`, or by those who look at results: they must answer at once.
+QUICK_MODULES = ["settings", "key", "detections", "draw", "data.coco", "data.shapes"]
 HEAVY_MODULES = ("tensorflow", "tensorpack", "horovod", "keras")
-DISTRIBUTION_OF = {"cv2": "opencv-python-headless", "yaml": "pyyaml"}
+DISTRIBUTION_OF = {module: Requirement(text).name for module, text in training.MODULES.items()}
 
 
 @pytest.fixture(scope="module")
@@ -60,11 +68,10 @@ def test_every_requirement_is_bounded_and_has_its_reason(root, setup_cfg):
         assert above, f"{requirement} has no reason above it"
 
 
-@pytest.mark.skipif(sys.version_info < (3, 10), reason="Python 3.9 has no list of its own modules")
-def test_every_import_is_declared(root, setup_cfg):
-    declared = set(requirements(setup_cfg["options"]["install_requires"])) | set(setup_cfg["options.extras_require"])
-    undeclared = {}
-    for path in sources(root):
+def imports(root, package):
+    """{what the modules of a package import from elsewhere, by what pip calls it: the files that do}."""
+    found = {}
+    for path in sorted((root / package).rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Import):
                 names = [alias.name for alias in node.names]
@@ -72,11 +79,36 @@ def test_every_import_is_declared(root, setup_cfg):
                 names = [node.module]
             else:
                 continue
-            for top in {name.partition(".")[0] for name in names}:
-                own = top in sys.stdlib_module_names or top in PACKAGES
-                if not own and DISTRIBUTION_OF.get(top, top) not in declared:
-                    undeclared.setdefault(top, []).append(str(path.relative_to(root)))
-    assert not undeclared
+            for top in {name.partition(".")[0] for name in names} - sys.stdlib_module_names - set(PACKAGES):
+                found.setdefault(DISTRIBUTION_OF.get(top, top), []).append(str(path.relative_to(root)))
+    return found
+
+
+@pytest.mark.skipif(sys.version_info < (3, 10), reason="Python 3.9 has no list of its own modules")
+def test_every_import_is_declared_and_the_tool_declares_no_more(root, setup_cfg):
+    light = set(requirements(setup_cfg["options"]["install_requires"]))
+    assert light == set(imports(root, "bisect_cli"))
+    extras = setup_cfg["options.extras_require"]
+    declared = {*light, *requirements(extras["maskrcnn"]), *requirements(extras["horovod"])}
+    assert {name: files for name, files in imports(root, "maskrcnn").items() if name not in declared} == {}
+
+
+def test_the_training_is_looked_for_by_all_that_its_extra_brings(setup_cfg):
+    light, extra = (
+        requirements(setup_cfg["options"]["install_requires"]),
+        setup_cfg["options.extras_require"]["maskrcnn"],
+    )
+    assert {Requirement(text).name for text in training.MODULES.values()} == set(requirements(extra)) - set(light)
+    assert next(iter(requirements(extra))) == "tensorflow", (
+        "where there is none, pip has to end before it builds others"
+    )
+    assert not any(r.marker for r in requirements(extra).values()), "with markers half of it would be installed"
+
+
+def test_every_python_is_declared_everywhere(setup_cfg):
+    declared = [v for v in PYTHONS if v in SpecifierSet(setup_cfg["options"]["python_requires"])]
+    classifiers = re.findall(r"Python :: (3\.\d+)", setup_cfg["metadata"]["classifiers"])
+    assert declared == classifiers == PYTHONS[PYTHONS.index("3.9") : PYTHONS.index("3.13") + 1]
 
 
 def test_every_folder_of_modules_is_installed(root):
@@ -92,6 +124,89 @@ def test_console_script_exists(setup_cfg):
     assert callable(main)
 
 
+# --- what is installed
+
+
+def test_the_installed_tool_brings_nothing_of_the_training(setup_cfg):
+    found = list(map(Requirement, importlib.metadata.requires("maskrcnn-bisect")))
+    assert {r.name: r.specifier for r in found if not r.marker} == {
+        name: r.specifier for name, r in requirements(setup_cfg["options"]["install_requires"]).items()
+    }
+
+
+@pytest.mark.training  # brings setuptools, with which it is built as it stands, without a registry
+def test_a_wheel_holds_both_packages_and_says_what_it_takes(root, tmp_path, setup_cfg):
+    source = tmp_path / "source"
+    skipped = shutil.ignore_patterns("__pycache__", "*.egg-info")
+    for package in PACKAGES:
+        shutil.copytree(root / package, source / package, ignore=skipped)
+    for name in ("setup.cfg", "pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(root / name, source)
+    code = 'from setuptools import build_meta; print(f\'"{build_meta.build_wheel(".")}"\')'
+    status, name, stderr = run_python(code, cwd=source)
+    assert status == 0, stderr
+    with zipfile.ZipFile(source / name) as wheel:
+        files = set(wheel.namelist())
+        info = next(name for name in files if name.endswith("METADATA"))
+        metadata = Parser().parsestr(wheel.read(info).decode())
+    assert {name for name in files if name.endswith(".py")} == {str(path.relative_to(root)) for path in sources(root)}
+    assert {name.partition("/")[0] for name in files} == {*PACKAGES, info.partition("/")[0]}
+    assert metadata["Requires-Python"] and SpecifierSet(metadata["Requires-Python"]) == SpecifierSet(
+        setup_cfg["options"]["python_requires"]
+    )
+    taken = list(map(Requirement, metadata.get_all("Requires-Dist")))
+    assert [r.name for r in taken if not r.marker] == list(requirements(setup_cfg["options"]["install_requires"]))
+    extra = [r.name for r in taken if r.marker and r.marker.evaluate({"extra": "maskrcnn"})]
+    assert extra == list(requirements(setup_cfg["options.extras_require"]["maskrcnn"]))
+
+
+# --- what the tool says where the training is not installed
+
+
+@pytest.fixture
+def here(monkeypatch):
+    """Makes this Python one of some version, in which some modules are not installed."""
+
+    def make(version, *absent):
+        monkeypatch.setattr(sys, "version_info", (*version, 0, "final", 0))
+        monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name in absent else name)
+
+    return make
+
+
+def test_nothing_is_missing_where_all_is_installed(here):
+    for version in ((3, 9), (3, 11)):
+        here(version)
+        assert training.missing() == ""
+
+
+def test_what_is_missing_is_said_in_a_line(here):
+    here((3, 10), *training.MODULES)
+    said = training.missing()
+    assert "install tensorflow, tensorpack, pycocotools, opencv-python-headless, psutil and setuptools<81 with" in said
+    assert "pip install 'maskrcnn-bisect[maskrcnn]'" in said and "Python 3.9 to 3.11" in said and "\n" not in said
+    here((3, 10), "cv2")
+    assert "install opencv-python-headless with" in training.missing()
+
+
+@pytest.mark.parametrize("version", [(3, 8), (3, 12), (3, 13)])
+def test_another_python_is_said_first(here, version):
+    here(version, *training.MODULES)
+    said = training.missing()
+    assert f"this is Python 3.{version[1]}" in said and "Python 3.9 to 3.11" in said and "\n" not in said
+    assert "pip install 'maskrcnn-bisect[maskrcnn]'" in said
+
+
+def test_looking_for_the_training_imports_nothing_of_it(tmp_path):
+    code = f"""
+import json, sys
+from bisect_cli.trainers import requirements
+requirements.missing(), requirements.absent()
+print(json.dumps([m for m in {(*training.MODULES, *HEAVY_MODULES)} if m in sys.modules]))
+"""
+    assert run_python(code, cwd=tmp_path)[:2] == (0, [])
+
+
 # --- what must not be imported
 
 
@@ -104,21 +219,35 @@ def run_python(code, *arguments, cwd):
     return done.returncode, json.loads(lines[-1]) if lines else None, done.stderr
 
 
-def test_light_modules_do_not_import_tensorflow(tmp_path):
-    code = """
+IMPORTER = """
 import importlib, json, pkgutil, sys
+names, absent, heavy = map(str.split, sys.argv[1:])
+sys.modules.update(dict.fromkeys(absent))  # None there makes an import fail
 import bisect_cli
-names = [m.name for m in pkgutil.walk_packages(bisect_cli.__path__, "bisect_cli.") if not m.name.endswith("__main__")]
-names += ["maskrcnn." + name for name in sys.argv[1].split()]
+names += [m.name for m in pkgutil.walk_packages(bisect_cli.__path__, "bisect_cli.") if not m.name.endswith("__main__")]
 for name in names:
     importlib.import_module(name)
-print(json.dumps([len(names), [m for m in sys.argv[2].split() if m in sys.modules]]))
+print(json.dumps([len(names), [m for m in heavy if sys.modules.get(m)]]))
 """
-    status, answer, stderr = run_python(code, " ".join(LIGHT_MODULES), " ".join(HEAVY_MODULES), cwd=tmp_path)
+
+
+def import_all(cwd, modules, absent):
+    """Imports the tool and modules of the training, as if others were not installed. -> which of HEAVY_MODULES came."""
+    names = [f"maskrcnn.{name}" for name in modules]
+    status, answer, stderr = run_python(IMPORTER, " ".join(names), " ".join(absent), " ".join(HEAVY_MODULES), cwd=cwd)
     assert status == 0, stderr
     count, heavy = answer
-    assert count > len(LIGHT_MODULES)
-    assert heavy == []
+    assert count > len(names) + 10
+    return heavy
+
+
+def test_the_tool_imports_nothing_of_what_the_training_takes(tmp_path):
+    assert import_all(tmp_path, LIGHT_MODULES, [*training.MODULES, *HEAVY_MODULES]) == []
+
+
+@pytest.mark.training
+def test_quick_modules_of_the_training_do_not_import_tensorflow(tmp_path):
+    assert import_all(tmp_path, QUICK_MODULES, []) == []
 
 
 @pytest.mark.parametrize("arguments", ["--help", "flags", "list", "status"])
@@ -165,11 +294,9 @@ def machine(tmp_path, root):
     return Machine()
 
 
-@pytest.mark.parametrize("minor", range(7, 15))
-def test_prerequisites_accept_the_declared_pythons(machine, setup_cfg, minor):
-    version = f"3.{minor}"
-    fits = version in SpecifierSet(setup_cfg["options"]["python_requires"])
-    assert fits == (f"Programming Language :: Python :: {version}" in setup_cfg["metadata"]["classifiers"].splitlines())
+@pytest.mark.parametrize("version", PYTHONS)
+def test_prerequisites_accept_the_pythons_of_the_training(machine, version):
+    fits = training.PYTHONS[0] <= tuple(map(int, version.split("."))) <= training.PYTHONS[1]
     machine.put_python("python3", version)
     status, found, errors = machine()
     if fits:
@@ -177,6 +304,43 @@ def test_prerequisites_accept_the_declared_pythons(machine, setup_cfg, minor):
     else:
         assert (status, found, len(errors)) == (2, "", 1)
         assert f"python3 is Python {version}" in errors[0] and "PYTHON=" in errors[0]
+
+
+def test_prerequisites_find_every_python_for_the_tool(machine, setup_cfg):
+    for version in PYTHONS:
+        machine.put_python(f"python{version}", version)
+    fitting = [v for v in PYTHONS if v in SpecifierSet(setup_cfg["options"]["python_requires"])]
+    assert machine("core") == (0, "\n".join(f"python{version}" for version in fitting), [])
+    assert machine("core", PYTHON="python3.12 python3.9") == (0, "python3.12\npython3.9", [])
+
+
+def test_prerequisites_pass_over_pythons_unless_they_are_named(machine):
+    machine.put("python3.9", "exit 127")
+    machine.put_python("python3.10", "3.10", venv=False)
+    machine.put_python("python3.12", "3.12")
+    machine.put_python("python3.14", "3.14")
+    status, found, errors = machine("core")
+    assert (status, found, len(errors)) == (0, "python3.12", 1) and "python3.10-venv" in errors[0]
+    status, found, errors = machine("core", PYTHON="python3.9 python3.10 python3.12 python3.14")
+    assert (status, found, len(errors)) == (2, "python3.12", 3)
+    assert "python3.9 does not run" in errors[0] and "python3.14 is Python 3.14" in errors[2]
+
+
+def test_prerequisites_want_one_python_for_the_tool(machine):
+    status, found, errors = machine("core")
+    assert (status, found, len(errors)) == (2, "", 1)
+    assert "apt-get install python3" in errors[0]
+
+
+def test_prerequisites_look_behind_the_shims_of_pyenv(machine, tmp_path):
+    for version in ("3.9", "3.11", "3.13"):
+        machine.put(f"python{version}", "exit 127")  # of a version that is not chosen
+    machine.put_python("chosen-3.11", "3.11")
+    machine.put_python("chosen-3.13", "3.13")
+    behind = f'echo "{tmp_path}/older"; echo "{tmp_path}/chosen-${{3#python}}"'
+    machine.put("pyenv", f"case $3 in python3.11 | python3.13) {behind} ;; *) exit 1 ;; esac")
+    assert machine() == (0, f"{tmp_path}/chosen-3.11", [])
+    assert machine("core") == (0, f"{tmp_path}/chosen-3.11\n{tmp_path}/chosen-3.13", [])
 
 
 def test_prerequisites_take_the_newest_python_that_runs(machine):

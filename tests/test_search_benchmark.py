@@ -25,9 +25,9 @@ def test_journals_of_all_kinds_leave_the_result_as_it_is():
     right, wrong = (journals.journal(one, kind, 1) for kind in (journals.JOURNALS[1], journals.JOURNALS[3]))
     assert [flags for flags, odds in right.items() if odds > 0] == [(culprit,)] and wrong[(culprit,)] < 0
     assert journals.of_2019()["segm"][("ROI_ALIGN_MASK",)] < 0 < journals.of_2019()["segm"][("SAMPLE_TARGETS",)]
-    told = CliRunner().invoke(journals.main, ["--campaigns", "1", "--truth", "one"])
-    assert told.exit_code == 0, told.output
-    assert told.output.count("100%") == 6 and "wrong |" not in told.output.partition("| one")[2]
+    done = CliRunner().invoke(journals.main, ["--campaigns", "1", "--truth", "one"])
+    assert done.exit_code == 0, done.output
+    assert done.output.count("100%") == 6 and "wrong |" not in done.output.partition("| one")[2]
 
 
 def test_a_threshold_errs_as_often_as_the_cell_says():
@@ -78,11 +78,11 @@ def test_runs_of_a_seed_have_their_share_of_noise_in_common():
     assert statistics.stdev(a) == pytest.approx(landscape.noise(0.07), rel=0.06)
 
 
-def test_the_measured_jobs_end_with_what_was_planted():
+def test_the_measured_jobs_end_with_the_injected_faults():
     import jobs
 
-    planted = {"all, one fault": ("ROI_ALIGN_MASK",), "all, the pair": ("CROP_AND_RESIZE_MASK", "MASK_LOSS")}
-    for job, culprit in planted.items():
+    injected = {"all, one fault": ("ROI_ALIGN_MASK",), "all, the pair": ("CROP_AND_RESIZE_MASK", "MASK_LOSS")}
+    for job, culprit in injected.items():
         outcome = jobs.campaign(job, "bayes", 2, 1)
         assert outcome.exact and outcome.named == {"bbox": set(), "segm": {culprit}}
 
@@ -144,15 +144,15 @@ def test_ddmin_tests_what_the_paper_does():
     """Eight changes of which 1, 7 and 8 fail together: halves, quarters, then complements of quarters."""
     from peers import ddmin
 
-    asked = []
+    tested = []
 
     def fails(subset):
-        asked.append("".join(subset))
+        tested.append("".join(subset))
         return {"1", "7", "8"} <= set(subset)
 
     assert ddmin.minimise(list("12345678"), fails) == ["1", "7", "8"]
-    assert asked[:7] == ["1234", "5678", "12", "34", "56", "78", "345678"]
-    assert "1278" in asked
+    assert tested[:7] == ["1234", "5678", "12", "34", "56", "78", "345678"]
+    assert "1278" in tested
 
 
 def test_probdd_deletes_what_is_expected_to_gain_most():

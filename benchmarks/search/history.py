@@ -11,10 +11,11 @@ import statistics
 from pathlib import Path
 from typing import NamedTuple
 
-from landscape import Effect, Landscape
+from landscape import COCO, Effect, Landscape
 from simulate import simulate
 
-from bisect_cli.evidence import judge
+from bisect_cli.search import DEFAULT
+from bisect_cli.trainers.maskrcnn import SPEC
 
 TIMELINE = Path(__file__).with_name("data") / "convergence_timeline.csv"
 BASE = {"bbox": 0.377, "segm": 0.339}  # of the published model
@@ -58,11 +59,11 @@ def landscape(number, small=False):
         for metric in effects:
             effects[metric] += [Effect(("SAMPLE_TARGETS",), 0.01), Effect(("GENERATE_PROPOSALS",), 0.002)]
     frozen = {metric: tuple(found) for metric, found in effects.items()}
-    sd, scales = dict.fromkeys(BASE, SD), dict.fromkeys(BASE, judge.COCO)
-    return Landscape(whole_set(), frozen, BASE, sd, seed=f"history {number}", scales=scales)
+    known = {"sd": dict.fromkeys(BASE, SD), "noise_priors": dict.fromkeys(BASE, COCO), "groups": SPEC.blocks}
+    return Landscape(whole_set(), frozen, BASE, seed=f"history {number}", **known)
 
 
-def replay(number, search="bayes", slots=1, small=False):
+def replay(number, search=DEFAULT, slots=1, small=False):
     """The Replay of one number."""
     outcome = simulate(landscape(number, small), search, slots)
     failure = _first_failure(outcome)
@@ -111,13 +112,13 @@ def report(replays):
         ended = [one.ended for one in many if one.ended is not None]
         cells = [how, len(many), *(f"{sum(kind) / len(many):.1%}" for kind in (soon, after, both))]
         cells += [
-            _told(named),
-            _told(ended),
+            _range(named),
+            _range(ended),
             f"{len(ended) / len(many):.1%}",
             f"{sum(one.wrong for one in many) / len(many):.1%}",
         ]
         yield f"| {' | '.join(map(str, cells))} |"
 
 
-def _told(numbers):
+def _range(numbers):
     return f"{statistics.mean(numbers):.1f} (at most {max(numbers)})" if numbers else "never"

@@ -2,8 +2,8 @@
 
     python benchmarks/search/jobs.py --campaigns 100
 
-Effects, noise and what runs of a seed have in common are those of docs/fault-effects.md; parity names what is planted,
-as it did each time.
+Effects, noise and what runs of a seed have in common are those of docs/fault-effects.md. Parity suspects the flags with
+an injected fault, as it did each time.
 """
 
 import os
@@ -11,16 +11,15 @@ from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 
 import click
-from landscape import Effect, Landscape
+from landscape import SHAPES, Effect, Landscape
 from measure import summary
 from report import rows
 from simulate import simulate
 
-from bisect_cli.campaign.state import SEARCHES
-from bisect_cli.campaign.subsets import ALL, BLOCKS
-from bisect_cli.evidence import judge
-from bisect_cli.search import Lead
+from bisect_cli import search as searches
+from bisect_cli.trainers.maskrcnn import SPEC
 
+ALL = SPEC.flag_names
 BASE = {"bbox": 0.694, "segm": 0.642}
 SD = {"bbox": 0.027, "segm": 0.013}
 ALIKE = 0.6
@@ -32,7 +31,7 @@ BOTH = {
 PAIR = {"bbox": (), "segm": (Effect(("CROP_AND_RESIZE_MASK", "MASK_LOSS"), 0.51),)}
 BENEATH = {"segm": (Effect(("CROP_AND_RESIZE_MASK",), 0.025),)}
 JOBS = {
-    "L2B5, one fault": (BLOCKS["L2B5"].flags, MASK, {}),
+    "L2B5, one fault": (SPEC.parse_flags("L2B5"), MASK, {}),
     "all, one fault": (ALL, MASK, {}),
     "all, two faults": (ALL, BOTH, {}),
     "all, the pair": (ALL, PAIR, BENEATH),
@@ -43,13 +42,21 @@ JOBS = {
 def campaign(job, search, slots, number):
     """The Outcome of one campaign of a job."""
     flags, effects, beneath = JOBS[job]
-    scales = {metric: judge.scale_of("shapes", metric) for metric in BASE}
     landscape = Landscape(
-        flags, effects, BASE, SD, seed=f"{job} {number}", alike=ALIKE, beneath=beneath, scales=scales, spread=0.2
+        flags,
+        effects,
+        BASE,
+        SD,
+        seed=f"{job} {number}",
+        alike=ALIKE,
+        beneath=beneath,
+        noise_priors=SHAPES,
+        groups=SPEC.blocks,
+        spread=0.2,
     )
-    planted = {flag for found in effects.values() for effect in found for flag in effect.flags}
-    lead = Lead(tuple(flag for flag in flags if flag in planted))
-    return simulate(landscape, search, slots, lead=lead)._replace(lines=())
+    injected = {flag for found in effects.values() for effect in found for flag in effect.flags}
+    order = searches.Order(tuple(flag for flag in flags if flag in injected))
+    return simulate(landscape, search, slots, parity_order=order)._replace(lines=())
 
 
 @click.command()
@@ -61,7 +68,7 @@ def main(campaigns, slots, jobs):
     body = []
     with ProcessPoolExecutor(os.cpu_count()) as pool:
         for job in jobs or JOBS:
-            for search in SEARCHES:
+            for search in searches.names():
                 one = summary(list(pool.map(partial(campaign, job, search, slots), range(campaigns), chunksize=5)))
                 rates = [f"{share:.0%}" for share in (one.exact, one.wrong, one.inconclusive)]
                 body.append([job, search, f"{one.runs:.1f}", one.runs_90, f"{one.rounds:.1f}", *rates])

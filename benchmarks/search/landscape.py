@@ -9,6 +9,8 @@ import random
 from statistics import NormalDist
 from typing import NamedTuple
 
+from bisect_cli.evidence.judge import NoisePrior
+
 GAP = 0.05  # AP that a culprit costs
 BASE = 0.40  # AP of the baseline
 TRUTHS = {  # sizes of the culprits
@@ -19,6 +21,8 @@ TRUTHS = {  # sizes of the culprits
     "one+pair": (1, 2),
     "triple": (3,),
 }
+SHAPES = {"bbox": NoisePrior(0.025, 0.03), "segm": NoisePrior(0.015, 0.03)}  # of the preset with generated images
+COCO = NoisePrior(0.003, 0.01)  # of a full schedule, whatever the metric
 
 
 class Effect(NamedTuple):
@@ -32,9 +36,9 @@ class Landscape(NamedTuple):
     """effects: {metric: Effects}. base: {metric: AP of the baseline}. sd: of AP between seeds, {metric: sd}. heavy:
     Student's t with 3 degrees of freedom, of that same sd, instead of a normal. crash: probability that an attempt ends
     without result. spread: a run takes 1 +- spread. seed: anything; with the subset it determines the noise. alike: the
-    share of sd^2 that all runs of a replicate have in common; above 0, replicates are seeds, of which the judge is
-    told. beneath: {metric: Effects} that are no culprits, as they cost so much less than those. scales: {metric: Scale}
-    of the judge, which is told no more than that.
+    share of sd^2 that all runs of a replicate have in common; above 0, replicates are seeds, which the judge is given.
+    beneath: {metric: Effects} that are no culprits, as they cost so much less than those. noise_priors: {metric:
+    NoisePrior} of the judge, which is given no more than that. groups: of the flags, for the search.
     """
 
     flags: tuple
@@ -47,7 +51,8 @@ class Landscape(NamedTuple):
     seed: object = 0
     alike: float = 0.0
     beneath: dict = {}  # noqa: RUF012 - never written to
-    scales: dict = {}  # noqa: RUF012 - never written to
+    noise_priors: dict = {}  # noqa: RUF012 - never written to
+    groups: tuple = ()
 
     def truth(self, metric):
         """The culprits of a metric, as a set of tuples of flags."""

@@ -1,4 +1,4 @@
-"""What the benchmark measured, as markdown."""
+"""What the benchmark measured: the main figures as markdown, and all of them as the rows of a table."""
 
 import math
 
@@ -9,6 +9,8 @@ AIM = 0.07  # the error at which the aims are stated
 AIM_EXACT, AIM_WRONG, AIM_ROUNDS = 0.98, 0.01, 1 / 3
 AIM_RUNS = {"one": 9.5, "pair": 17.3}  # before confirmation, at 64 flags: what thresholded runs could reach at best
 AIM_FAMILY = 18.9  # the same for none, one, two together and two independent, each explanation being as likely
+MAIN_FLAGS = (3, 11, 64)  # numbers of flags in the main figures; all are in the grid
+BESIDE = (("none", 11), ("one", 11), ("pair", 11), ("two", 11), ("pair", 64))  # where the other searches are shown
 FEW = {"none", "one", "pair", "two"}  # what the search expects from the start
 NAMED = ("one", "pair", "two")
 
@@ -18,40 +20,42 @@ def report(found, search):
     own = {cell: one for (cell, method), one in found.items() if method == search}
     plain = {cell: one for cell, one in own.items() if is_plain(cell)}
     yield from aims(own, plain, found, search)
-    for error in sorted({cell.error for cell in plain}, key=lambda error: error != AIM):
-        yield from ["", f"### A single run errs in {error:.0%}, one slot", ""]
-        yield from rows(HEAD, [line(cell, one) for cell, one in plain.items() if cell.error == error])
-    special = {cell: one for cell, one in own.items() if not is_plain(cell)}
-    if special:
-        yield from ["", "### Slots, heavy tails, crashes", ""]
-        body = [[describe(cell), *line(cell, one)] for cell, one in special.items()]
-        yield from rows(["", *HEAD], body)
+    aimed = {cell: one for cell, one in plain.items() if cell.error == AIM}
+    shown = {cell: one for cell, one in aimed.items() if cell.n in MAIN_FLAGS} or aimed
+    yield from ["", f"### Main figures: a single run errs in {AIM:.0%}, one slot", ""]
+    yield from rows(HEAD, [line(cell, one) for cell, one in shown.items()])
+    yield from ["", "### Exact / wrong by error, one slot, all numbers of flags", ""]
+    yield from by_error(plain)
     yield from ["", "### Stated and actual", ""]
     yield from calibration(own)
     others = list(dict.fromkeys(method for _, method in found if method != search))
     if others:
         yield from ["", f"### Beside other searches, a single run errs in {AIM:.0%}", ""]
-        yield from beside(plain, found, others)
+        yield from beside(aimed, found, [search, *others])
 
 
-HEAD = [
-    "n",
-    "truth",
-    "campaigns",
-    "runs",
-    "90 %",
-    "before",
-    "bound",
-    "rounds",
-    "90 %",
-    "exact",
-    "wrong",
-    "inconclusive",
-]
+HEAD = ["n", "truth", "campaigns", "runs", "90 %", "before", "bound", "exact", "wrong", "inconclusive"]
+GRID = (
+    *("n", "truth", "error", "slots", "noise", "crash", "spread", "method"),
+    *("campaigns", "runs", "runs_90", "before", "bound", "rounds", "rounds_90"),
+    *("exact", "exact_low", "exact_high", "wrong", "inconclusive"),
+)
+
+
+def csv_rows(found):
+    """All figures of {(cell, method): Summary}, as rows under GRID; rates are shares of 1."""
+    for (cell, method), one in found.items():
+        low, high = interval(one.exact, one.campaigns)
+        yield [
+            *(cell.n, cell.truth, f"{cell.error:g}", cell.slots, cell.noise, f"{cell.crash:g}", f"{cell.spread:g}"),
+            *(method, one.campaigns, f"{one.runs:.1f}", one.runs_90, f"{one.before:.1f}"),
+            *(f"{bound(cell.n, cell.truth, cell.error):.1f}", f"{one.rounds:.1f}", f"{one.rounds_90:.1f}"),
+            *(f"{one.exact:.3f}", f"{low:.2f}", f"{high:.2f}", f"{one.wrong:.3f}", f"{one.inconclusive:.3f}"),
+        ]
 
 
 def line(cell, one):
-    """A row of the tables of one search."""
+    """A row of the main figures."""
     low, high = interval(one.exact, one.campaigns)
     return [
         cell.n,
@@ -61,8 +65,6 @@ def line(cell, one):
         one.runs_90,
         f"{one.before:.1f}",
         f"{bound(cell.n, cell.truth, cell.error):.1f}",
-        f"{one.rounds:.1f}",
-        f"{one.rounds_90:.1f}",
         f"{one.exact:.1%} ({low:.0%} to {high:.0%})",
         f"{one.wrong:.1%}",
         f"{one.inconclusive:.1%}",
@@ -74,13 +76,14 @@ def is_plain(cell):
     return cell == cell._replace(slots=1, noise="normal", crash=0.0, spread=0.0)
 
 
-def describe(cell):
-    """What is not plain about a cell."""
-    said = [f"{cell.slots} slots"] if cell.slots > 1 else []
-    said += [f"runs of 1 +- {cell.spread:g}"] if cell.spread else []
-    said += ["heavy tails"] if cell.noise == "heavy" else []
-    said += [f"{cell.crash:.0%} crash"] if cell.crash else []
-    return ", ".join(said)
+def by_error(plain):
+    """For each error and truth, over all numbers of flags: the shares of campaigns exact and with a wrong name."""
+    truths = [truth for truth in TRUTHS if any(cell.truth == truth for cell in plain)]
+    body = []
+    for error in sorted({cell.error for cell in plain}):
+        cells = [[one for cell, one in plain.items() if (cell.error, cell.truth) == (error, truth)] for truth in truths]
+        body.append([f"{error:.0%}", *(f"{_whole(own, 'exact'):.1%} / {_whole(own, 'wrong'):.1%}" for own in cells)])
+    yield from rows(["error", *truths], body)
 
 
 def aims(own, plain, found, search):
@@ -153,16 +156,13 @@ def calibration(own):
     yield from rows(["stated", "at the end", "mean", "right", "on the way", "mean", "right"], body)
 
 
-def beside(plain, found, others):
-    """Mean runs and rates of every method, for each number of flags and truth."""
-    cells = [cell for cell in plain if cell.error == AIM]
-    body = []
-    for cell in sorted(cells, key=lambda cell: (list(TRUTHS).index(cell.truth), cell.n)):
-        row = [cell.truth, cell.n, _brief(plain[cell])]
-        body.append(row + [_brief(found[cell, other]) if (cell, other) in found else "" for other in others])
+def beside(aimed, found, methods):
+    """Mean runs and rates of every method in a few cells; without any of those in all that there are."""
+    cells = [cell for where in BESIDE for cell in aimed if (cell.truth, cell.n) == where] or list(aimed)
     yield "Mean runs: share of campaigns exact / with a wrong name."
     yield ""
-    yield from rows(["truth", "n", "bayes", *others], body)
+    body = [[name, *(_brief(found[c, name]) if (c, name) in found else "" for c in cells)] for name in methods]
+    yield from rows(["search", *(f"{cell.truth} of {cell.n}" for cell in cells)], body)
 
 
 def rows(head, body):
@@ -193,10 +193,12 @@ def _middle(bins):
 
 def _spread(cells, field):
     values = [getattr(one, field) for one in cells.values()]
-    whole = sum(getattr(one, field) * one.campaigns for one in cells.values()) / sum(
-        c.campaigns for c in cells.values()
-    )
-    return f"{min(values):.1%} to {max(values):.1%}, in all {whole:.1%}"
+    return f"{min(values):.1%} to {max(values):.1%}, in all {_whole(cells.values(), field):.1%}"
+
+
+def _whole(summaries, field):
+    """A rate over the campaigns of several Summaries together."""
+    return sum(getattr(one, field) * one.campaigns for one in summaries) / sum(one.campaigns for one in summaries)
 
 
 def _more_often(one, other):

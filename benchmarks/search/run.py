@@ -1,4 +1,4 @@
-"""Simulated campaigns of our search and of others, and replays of the real history, as told in docs/.
+"""Simulated campaigns of our search and of others, and replays of the real history: the figures of docs/.
 
     python benchmarks/search/run.py --docs docs         # everything: at most half an hour on two cores
     python benchmarks/search/run.py --quick             # a small part, in seconds
@@ -21,9 +21,9 @@ import history
 import peers
 from landscape import TRUTHS
 from measure import Cell, campaign, measure
-from report import AIM, NAMED, report, rows
+from report import AIM, GRID, NAMED, csv_rows, report, rows
 
-from bisect_cli.campaign.state import SEARCHES
+from bisect_cli.search import DEFAULT, names
 
 ERRORS = (0.0, 0.02, 0.07, 0.16)
 FLAGS = (3, 8, 11, 16, 32, 64)
@@ -43,7 +43,7 @@ def plan(search, others, share, errors):
     jobs = [(cell, search, (OFTEN if cell.error == AIM and cell.truth in NAMED else SELDOM)[cell.n]) for cell in grid]
     jobs += [(cell, search, SELDOM[cell.n]) for cell in special]
     plain = [cell for cell in grid if cell.error == AIM]
-    jobs += [(cell, own, SELDOM[cell.n]) for cell in plain for own in SEARCHES if own != search]
+    jobs += [(cell, own, SELDOM[cell.n]) for cell in plain for own in names() if own != search]
     jobs += [(cell, other, PEERS) for cell in grid for other in others]
     return [(cell, method, max(2, round(campaigns * share))) for cell, method, campaigns in jobs]
 
@@ -56,7 +56,7 @@ def quick_plan(search, others):
 
 
 @click.command()
-@click.option("--search", default="bayes", show_default=True, type=click.Choice(SEARCHES), help="Our own.")
+@click.option("--search", default=DEFAULT, show_default=True, type=click.Choice(names()), help="Our own.")
 @click.option("--quick", is_flag=True, help="A small part.")
 @click.option("--share", default=1.0, show_default=True, help="Of the campaigns of every cell.")
 @click.option("--error", "errors", multiple=True, type=float, help="Of a single run; repeat for more.  [default: all]")
@@ -86,14 +86,15 @@ def main(search, quick, share, errors, jobs, docs, json_file, show, slots):
     click.echo("\n".join(pages.values()))
     if json_file:
         figures = [{**cell._asdict(), "method": method, **one._asdict()} for (cell, method), one in found.items()]
-        told = {way: [one._asdict() for one in many] for way, many in replays.items()}
-        json_file.write_text(json.dumps({"cells": figures, "replays": told}, indent=1))
+        replayed = {way: [one._asdict() for one in many] for way, many in replays.items()}
+        json_file.write_text(json.dumps({"cells": figures, "replays": replayed}, indent=1))
     if docs:
         sys.path.append(str(Path(__file__).parents[1]))
         import plots
-        from pages import write_measured
+        from pages import write_csv, write_measured
 
         plots.draw(found, search, docs)
+        write_csv(docs / "search-grid.csv", GRID, csv_rows(found))
         for name, text in pages.items():
             write_measured(docs / name, text)
 
@@ -127,8 +128,8 @@ def show_campaign(cell, search, number):
         value = f"{values['metric']:.3f}" if values else "crashed"
         click.echo(f"{at:6.2f}  {value}  {truly:6}  {name or 'baseline'}  ({why})")
     for one in outcome.believed["metric"]:
-        told = "; ".join("+".join(culprit) for culprit in one.culprits) or "none"
-        click.echo(f"after {one.runs}: {told} {one.probability:.2f}{'' if one.right else ', which is wrong'}")
+        believed = "; ".join("+".join(culprit) for culprit in one.culprits) or "none"
+        click.echo(f"after {one.runs}: {believed} {one.probability:.2f}{'' if one.right else ', which is wrong'}")
     head = ["runs", "before confirmation", "rounds", "named", "exact", "wrong", "inconclusive"]
     body = [outcome.runs, outcome.before, f"{outcome.rounds:.1f}", sorted(outcome.named["metric"])]
     click.echo("\n".join(rows(head, [[*body, outcome.exact, outcome.wrong, outcome.inconclusive]])))

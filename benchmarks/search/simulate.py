@@ -2,11 +2,13 @@
 
 import heapq
 from collections import Counter
+from itertools import islice
 from typing import NamedTuple
 
 from bisect_cli.campaign.state import ATTEMPTS
 from bisect_cli.evidence import judge
-from bisect_cli.search import Question, find
+from bisect_cli.run.schedule import missing
+from bisect_cli.search import DEFAULT, Question, find
 
 SEEDS = 3  # replicates of the baseline
 SURE = 0.95  # of a culprit, from which on it counts as named
@@ -58,7 +60,7 @@ class _Run(NamedTuple):
     values: object
 
 
-def simulate(landscape, search="bayes", slots=1, **known):
+def simulate(landscape, search=DEFAULT, slots=1, **known):
     """The Outcome of a campaign. search: the name of one of bisect_cli.search. known: what else the Question says, such
     as `suspects`.
     """
@@ -80,12 +82,12 @@ class _Campaign:
 
     def run(self):
         while True:
-            answer = self.search(self._question())
+            answer = self.search.answer(self._question())
             self._note(answer.plans)
             if all(plan.done for plan in answer.plans.values()):
                 return self._outcome(answer.plans, stuck=False)
             self._cancel(answer.cancel)
-            self._fill(answer.wanted)
+            self._fill(answer.requests)
             if not self.flying or self.attempts > MOST_RUNS:
                 return self._outcome(answer.plans, stuck=True)
             self._collect()
@@ -94,8 +96,8 @@ class _Campaign:
         judged = any(self.verdicts.values())
         ended = () if judged else tuple(line[1] for line in self.lines)
         out = tuple(run.subset for run in sorted(self.flying, key=lambda run: run.number))
-        free = self.slots - len(self.flying)
-        return Question(self.landscape.flags, self.verdicts, ended + out, free, SEEDS, **self.known)
+        free, one = self.slots - len(self.flying), self.landscape
+        return Question(one.flags, self.verdicts, ended + out, free, SEEDS, groups=one.groups, **self.known)
 
     def _cancel(self, subsets):
         for subset in subsets:
@@ -104,11 +106,10 @@ class _Campaign:
             self.begun[subset] -= 1
         heapq.heapify(self.flying)
 
-    def _fill(self, wanted):
-        for want in wanted:
-            while self.begun[want.flags] < want.runs and len(self.flying) < self.slots:
-                self.begun[want.flags] += 1
-                self._start(want.flags, want.why, 1)
+    def _fill(self, requests):
+        for subset, _, why in islice(missing(requests, self.begun), self.slots - len(self.flying)):
+            self.begun[subset] += 1
+            self._start(subset, why, 1)
 
     def _start(self, subset, why, attempt):
         replicate = self.replicate[subset]
@@ -141,7 +142,8 @@ class _Campaign:
         reference, crashed = values.pop((), []), dict(self.crashed)
         runs = len(reference) + crashed.pop((), 0)
         if runs >= SEEDS and reference:
-            table = judge.judge_all(reference, values, crashed, noise_prior=self.landscape.scales.get(metric, judge.SHAPES))
+            noise_prior = self.landscape.noise_priors.get(metric, judge.NoisePrior())
+            table = judge.judge_all(reference, values, crashed, noise_prior=noise_prior)
             self.verdicts[metric] = {**table, (): table[()]._replace(runs=runs)}
 
     def _note(self, plans):

@@ -1,7 +1,7 @@
 """What a trainer declares of itself: the seam between any training and the bisector.
 
-A Spec is plain data, stored in a campaign's first event, so that whoever looks at a campaign needs no trainer. All names
-that people write (flags, groups, metrics) are looked up here, and nowhere in a table of the program's own.
+A Spec is plain data, stored in a campaign's first event, so that whoever looks at a campaign needs no trainer. All
+names that people write (flags, groups, metrics) are looked up here, and nowhere in a table of the program's own.
 """
 
 import dataclasses
@@ -60,7 +60,8 @@ class Spec:
     trainer: the name by which `bisect_cli.trainers.find` finds it. flags, groups: in their order. metrics: all that can
     be asked for. default_metrics: the names of those that are, if the user names none. prefix: what may stand before a
     flag's name. lengths: the shorter schedules that it can run, as shares of a whole one. options: its own, plain JSON
-    values that nobody else looks into.
+    values that nobody else looks into; description: what readers of the campaign should know of them, in a few words
+    each.
     """
 
     trainer: str
@@ -70,6 +71,7 @@ class Spec:
     default_metrics: tuple = ()
     prefix: str = ""
     lengths: tuple = ()
+    description: tuple = ()
     options: dict = field(default_factory=dict)
 
     def to_json(self):

@@ -23,7 +23,7 @@ def minus(flags, others):
 
 def splits(flags, groups=(), suspects=(), placebos=()):
     """Ways to cut a set in two, best first: suspects from the others, suspects among themselves near the middle of
-    their order, and others into two runs of neighbours. groups: flag tuples.
+    their order, and others into two runs of neighbours.
 
     The best cut of others leaves at least a third on each side, tears the fewest groups apart and, of those, is nearest
     the middle. Placebos come after all neighbours and count for none of this.
@@ -37,7 +37,7 @@ def splits(flags, groups=(), suspects=(), placebos=()):
 
     def cost(cut):
         first, second = (set(minus(half, placebos)) for half in (row[:cut], row[cut:]))
-        torn = sum(not first.isdisjoint(group) and not second.isdisjoint(group) for group in groups)
+        torn = sum(not first.isdisjoint(group.flags) and not second.isdisjoint(group.flags) for group in groups)
         lopsided = min(cut, weight - cut) < max(weight // 3, min(weight - 1, 1))
         return lopsided, 0 if named else torn, abs(2 * cut - weight)
 

@@ -2,13 +2,16 @@
 
 A launcher takes a Job and gives a Handle in two steps, so that no run can exist that the event log does not know of:
 `prepare` makes it exist without running, its `ticket` (plain JSON) is logged, and only then `go` lets it run. Should
-the controller die in between, the prepared job ends by itself. `adopt` finds the run of a ticket again from another
+the controller die in between, the prepared job ends by itself. `reattach` finds the run of a ticket again from another
 controller.
 """
 
 import abc
+import importlib
 from pathlib import Path
 from typing import NamedTuple, Optional
+
+DEFAULT = "local"
 
 
 class Job(NamedTuple):
@@ -57,5 +60,10 @@ class Launcher(abc.ABC):
         """A Handle of the job, which waits for `go`."""
 
     @abc.abstractmethod
-    def adopt(self, ticket):
+    def reattach(self, ticket):
         """A Handle of the run of this ticket if it is still alive, else None."""
+
+
+def find(name):
+    """The class of the Launcher of this name, which is made with the number of slots."""
+    return importlib.import_module(f"bisect_cli.launchers.{name}").LAUNCHER

@@ -57,12 +57,12 @@ class Local(Launcher):
             os.close(waits)
         return _Started(popen, opens)
 
-    def adopt(self, ticket):
+    def reattach(self, ticket):
         if ticket.get("host") != socket.gethostname():
             return None
         pid = ticket["pid"]
         if process.identity(pid) == ticket["identity"]:
-            return _Adopted(ticket)
+            return _Reattached(ticket)
         if process.identity(pid) is None and ticket["identity"].startswith(process.boot()):
             process.signal_group(pid, signal.SIGKILL)  # what a dead run has left of its group
         return None
@@ -104,7 +104,7 @@ class _Started(_Process):
         return Exit(code)
 
 
-class _Adopted(_Process):
+class _Reattached(_Process):
     """A process that an earlier controller started; its exit code is not ours to see."""
 
     def __init__(self, ticket):
@@ -120,3 +120,6 @@ class _Adopted(_Process):
         if now is None:  # else the id is another process's by now
             self.kill()
         return Exit(None)
+
+
+LAUNCHER = Local

@@ -1,4 +1,4 @@
-"""Processes told apart beyond their ids, which the system uses again."""
+"""Processes, known apart beyond their ids, which the system uses again."""
 
 import contextlib
 import os
@@ -32,6 +32,6 @@ def boot():
 
 
 def _identity_without_proc(pid):
-    told = subprocess.run(["ps", "-o", "stat=,lstart=", "-p", str(pid)], capture_output=True, text=True, check=False)
-    state, _, started = told.stdout.strip().partition(" ")
+    answer = subprocess.run(["ps", "-o", "stat=,lstart=", "-p", str(pid)], capture_output=True, text=True, check=False)
+    state, _, started = answer.stdout.strip().partition(" ")
     return started.strip() if started and "Z" not in state else None

@@ -1,3 +1,3 @@
 """What people and other programs see of a campaign. `summary` makes the documented JSON; everything else draws from
-that.
+that, but for `explain`, which needs the analysis itself.
 """

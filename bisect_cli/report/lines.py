@@ -1,136 +1,164 @@
 """Progress as plain lines, for logs and pipes: one for every event that matters to a reader."""
 
-from bisect_cli.campaign import subsets as sets
-from bisect_cli.campaign.state import metric_key
-from bisect_cli.evidence import prior as hearsay
-from bisect_cli.evidence.prior import WEAK
-from bisect_cli.report.summary import conclusion, odds_words, parity_lines, percent, target_words, verdict_lines
+from bisect_cli.campaign import events
+from bisect_cli.evidence import prior
+from bisect_cli.report.numbers import count, number, percent
+from bisect_cli.report.summary import conclusion
+from bisect_cli.report.words import (
+    metrics_of,
+    odds_words,
+    parity_lines,
+    suspect_words,
+    target_words,
+    verdict_lines,
+)
+from bisect_cli.search import find
 
 
 class Lines:
-    """A listener of the controller that hands each line to `write`."""
+    """A listener of the recorder that hands each line to `write`."""
 
     def __init__(self, write):
         self.write = write
-        self.told = {}
+        self.findings = {}  # metric -> what was last said of it
 
-    def __call__(self, event, controller):
+    def __call__(self, event, state, analysis):
         if event is None:
             return
-        line = describe(event, controller.state, controller.analysis)
+        line = describe(event, state, analysis)
         if line:
             self.write(line)
-        for metric, plan in controller.analysis.plans.items():
-            said = _search(plan)
-            if said and self.told.get(metric) != said:
-                self.told[metric] = said
-                self.write(f"{metric}: {said}")
+        for metric, plan in analysis.plans.items():
+            finding = _finding(plan, state.settings.spec.label)
+            if finding and self.findings.get(metric) != finding:
+                self.findings[metric] = finding
+                self.write(f"{metric}: {finding}")
 
 
 def describe(event, state, analysis):
-    """One event as a line, parity as a few, or None."""
-    kind = event["kind"]
-    if kind == "opened":
-        left = "no limit on runs" if event["max_runs"] is None else f"at most {event['max_runs']} runs"
-        return f"campaign {state.settings.name}: {', '.join(state.settings.flags)}; {event['slots']} at once, {left}"
-    if kind == "closed":
-        return f"campaign {state.settings.name}: {event['state']}{': ' + event['reason'] if event['reason'] else ''}"
-    if kind == "stopping":
-        return f"asked {' '.join(event['runs'])} to save and stop; another Ctrl-C kills at once"
-    if kind == "comparing":
-        return "parity: comparing the two forms of each flag; the runs start after it"
-    if kind == "parity":
-        return "\n".join(parity_lines(state.parity))
-    if kind == "keyed":
-        return changed_words(state, event["changed"]) if event["changed"] else None
-    if kind == "widened":
-        flags = ", ".join(event["flags"])
-        return f"flags are now {flags}; the runs so far still count, and the baseline runs once more"
-    if kind == "heard":
-        return heard_words(state, event)
-    if kind not in ("started", "adopted", "ended", "taken"):
+    """One event as a line, parity as a few, or None. analysis: None before there is any."""
+    words = _WORDS.get(type(event))
+    return words(event, state, analysis) if words else None
+
+
+def _opened(event, state, _):
+    limit = "no limit on runs" if event.max_runs is None else f"at most {event.max_runs} runs"
+    return f"campaign {state.settings.name}: {', '.join(state.settings.flags)}; {event.slots} at once, {limit}"
+
+
+def _closed(event, state, _):
+    return f"campaign {state.settings.name}: {event.state}{': ' + event.reason if event.reason else ''}"
+
+
+def _fingerprint(event, state, _):
+    """What a change of what runs are computed with means for those there are."""
+    if not event.changed:
         return None
-    trial = state.trials[event["trial"]]
-    what = f"{trial.id} {sets.label(trial.flags, state.settings.flags)}, seed {trial.seed}"
-    if kind == "started":
-        again = f", attempt {trial.attempts}" if trial.attempts > 1 else ""
-        return f"{what}: started in slot {trial.slot}{again}"
-    if kind == "taken":
-        what = f"{what}: taken over from {trial.source}"
-        return what if trial.state == "diverged" else f"{what}, {_plain_metrics(state, trial)}"
-    if kind == "adopted":
-        return f"{what}: still running in slot {trial.slot}, taken over"
-    if event["outcome"] == "finished":
-        values = ", ".join(_metric(state, analysis, trial, metric) for metric in state.settings.metrics)
+    ended = [trial for trial in state.trials.values() if trial.ended]
+    stale = [trial for trial in ended if state.stale(trial)]
+    what = f"{' and '.join(event.changed)} {'has' if len(event.changed) == 1 else 'have'} changed since the last run"
+    if not stale:
+        return f"{what}: no run so far depends on it" if ended else what
+    weight = "they count no more"
+    if find(state.settings.search).uses_prior_evidence:
+        weight = f"they say little now (at most {prior.MOST_ODDS}:1 a set)"
+    return (
+        f"{what}: {len(stale)} of {count(len(ended), 'run')} are stale; {weight}, and what is needed is trained again"
+    )
+
+
+def _flags_added(event, *_):
+    return f"flags are now {', '.join(event.flags)}; the runs so far still count, and the baseline runs once more"
+
+
+def _prior_evidence(event, state, _):
+    """How much a source says, or None where nobody needs to know."""
+    used = [row for row in event.rows if prior.concerns(state.settings, tuple(row[0]), row[1])]
+    uses = find(state.settings.search).uses_prior_evidence
+    if not uses or (not used and event.source.startswith("campaign")):
+        return None
+    verdicts = count(len(used), "verdict") if used else "no verdict"
+    rest = len(event.rows) - len(used)
+    left_out = f"; {rest} left out, of the baseline, other flags or other metrics" if rest else ""
+    return f"{event.source}: {verdicts} as prior evidence (at most {prior.MOST_ODDS}:1 a set){left_out}"
+
+
+def _started(event, state, _):
+    trial = state.trials[event.trial]
+    again = f", attempt {trial.attempts}" if trial.attempts > 1 else ""
+    return f"{_name(state, trial)}: started in slot {trial.slot}{again}"
+
+
+def _imported(event, state, _):
+    trial = state.trials[event.trial]
+    what = f"{_name(state, trial)}: imported from {trial.source}"
+    metrics = map(state.settings.metric, state.settings.metrics)
+    values = [f"{metric.name} {number(trial.value(metric.key), metric)}" for metric in metrics]
+    return what if trial.state == "diverged" else f"{what}, {', '.join(values)}"
+
+
+def _reattached(event, state, _):
+    trial = state.trials[event.trial]
+    return f"{_name(state, trial)}: still running in slot {trial.slot}, taken over"
+
+
+def _ended(event, state, analysis):
+    trial = state.trials[event.trial]
+    what = _name(state, trial)
+    if event.outcome == "finished":
+        values = ", ".join(_value(state, analysis, trial, metric) for metric in state.settings.metrics)
         stale = state.stale(trial)
         return f"{what}: finished, {values}{', stale: another ' + ' and '.join(stale) if stale else ''}"
-    if event["outcome"] == "diverged":
+    if event.outcome == "diverged":
         return f"{what}: diverged, which counts as broken"
     final = "; given up" if trial.state == "crashed" else ""
-    return f"{what}: {event['outcome']}{': ' + trial.reason if trial.reason else ''}{final}"
+    return f"{what}: {event.outcome}{': ' + trial.reason if trial.reason else ''}{final}"
 
 
-def changed_words(state, changed):
-    """What a change of what runs are computed with means for those there are."""
-    stale = [trial for trial in state.trials.values() if trial.ended and state.stale(trial)]
-    counted = len([trial for trial in state.trials.values() if trial.ended])
-    what = f"{' and '.join(changed)} {'has' if len(changed) == 1 else 'have'} changed since the last run"
-    if not stale:
-        return f"{what}: no run so far depends on it" if counted else what
-    little = (
-        f"they say little now (at most {WEAK}:1 a set)" if state.settings.search == "bayes" else "they count no more"
-    )
-    return f"{what}: {len(stale)} of {_runs(counted)} are stale; {little}, and what is needed is trained again"
+_WORDS = {
+    events.Opened: _opened,
+    events.Closed: _closed,
+    events.Parity: lambda event, state, _: "\n".join(parity_lines(state.parity)),
+    events.Fingerprint: _fingerprint,
+    events.FlagsAdded: _flags_added,
+    events.PriorEvidence: _prior_evidence,
+    events.RunImported: _imported,
+    events.Started: _started,
+    events.Reattached: _reattached,
+    events.Ended: _ended,
+    events.Comparing: lambda *_: "parity: comparing the implementations of each flag; the runs start after it",
+    events.Stopping: lambda event, *_: f"asked {' '.join(event.runs)} to save and stop; another Ctrl-C kills at once",
+}
 
 
-def heard_words(state, event):
-    """How much hearsay a source has, or None where nobody needs to know."""
-    settings = state.settings
-    told = [row for row in event["rows"] if hearsay.concerns(settings, tuple(row[0]), row[1])]
-    if settings.search != "bayes" or not told and event["source"].startswith("campaign"):
-        return None
-    verdicts = {0: "no verdict", 1: "1 verdict"}.get(len(told), f"{len(told)} verdicts")
-    rest = len(event["rows"]) - len(told)
-    left_out = f"; {rest} left out, of the baseline, other flags or other metrics" if rest else ""
-    return f"{event['source']}: {verdicts} heard, weak evidence (at most {WEAK}:1 a set){left_out}"
+def _name(state, trial):
+    return f"{trial.id} {state.settings.label(trial.flags)}, seed {trial.seed}"
 
 
-def _runs(number):
-    return "1 run" if number == 1 else f"{number} runs"
-
-
-def _plain_metrics(state, trial):
-    return ", ".join(f"{metric} {number(trial.value(metric))}" for metric in state.settings.metrics)
-
-
-def number(value, signed=False):
-    """A metric as people write AP: .712; with a sign, a difference."""
-    if value is None:
-        return "-"
-    return f"{value:+.3f}".replace("0.", ".", 1) if signed else f"{value:.3f}".replace("0.", ".", 1)
-
-
-def _metric(state, analysis, trial, metric):
-    text = f"{metric} {number(trial.metrics[metric_key(metric)])}" if metric_key(metric) in trial.metrics else metric
-    table = analysis.verdicts[metric]
+def _value(state, analysis, trial, name):
+    metric = state.settings.metric(name)
+    if metric.key not in trial.metrics:
+        return name
+    text = f"{name} {number(trial.value(metric.key), metric)}"
+    table = analysis.verdicts[name]
     if trial.flags not in table or not trial.flags or state.stale(trial):
         return text
-    difference = trial.value(metric) - table[()].mean
-    return f"{text} ({number(difference, signed=True)}) {table[trial.flags].call}"
+    difference = trial.value(metric.key) - table[()].mean
+    return f"{text} ({number(difference, metric, signed=True)}) {table[trial.flags].call}"
 
 
-def _search(plan):
+def _finding(plan, label):
     """What a search has found out, in words."""
     said = conclusion(plan)
     if said == "clean":
         return "nothing breaks"
     if said in ("culprits", "unresolved"):
         found = [f"{' + '.join(c.flags)} is a culprit, confidence {percent(c.confidence)}" for c in plan.culprits]
-        found += [f"{sets.label(u.flags)} is unresolved: {u.reason}" for u in plan.unresolved]
+        found += [f"{label(u.flags)} is unresolved: {u.reason}" for u in plan.unresolved]
         return "; ".join(found)
     if plan.odds:
         return f"so far: {odds_words(plan.odds)}" if plan.suspects else ""
-    parts = [sets.label(part) + (f" (with {sets.label(held)} on)" if held else "") for part, held in plan.suspects]
+    parts = [suspect_words(part, held, label) for part, held in plan.suspects]
     return f"narrowed to {' and '.join(parts)}" if parts else ""
 
 
@@ -141,12 +169,13 @@ def plain(summary):
     target = target_words(summary)
     yield f"campaign {summary['name']}: {summary['state']}{', ' + target if target else ''}"
     yield from parity_lines(summary["parity"])
-    trials = {trial["id"]: trial for trial in summary["trials"]}
+    trials, metrics = {trial["id"]: trial for trial in summary["trials"]}, metrics_of(summary)
     for row in summary["subsets"]:
         for name in row["trials"]:
             trial = trials[name]
             indent = "  " * (row["depth"] + 1)
-            yield f"{indent}{name} {row['label']}, seed {trial['seed']}: {_trial_words(summary, row, trial)}"
+            words = _trial_words(summary, metrics, row, trial)
+            yield f"{indent}{name} {row['label']}, seed {trial['seed']}: {words}"
     for metric in summary["metrics"]:
         for culprit in summary["culprits"][metric]:
             sure, runs = percent(culprit["confidence"]), " ".join(culprit["trials"])
@@ -155,7 +184,7 @@ def plain(summary):
     yield from (f"note: {note}" for note in summary["notes"])
 
 
-def _trial_words(summary, row, trial):
+def _trial_words(summary, metrics, row, trial):
     words = [trial["state"]]
     if trial["state"] == "running":
         words.append(f"slot {trial['slot']}")
@@ -163,14 +192,15 @@ def _trial_words(summary, row, trial):
         words.append(f"step {trial['step']} of {trial['steps']}")
     if trial["seconds_left"] is not None:
         words.append(f"{trial['seconds_left']:.0f} s left")
-    for metric in summary["metrics"]:
-        value, mean = trial["metrics"].get(metric_key(metric)), summary["baseline"][metric]["mean"]
+    for name, metric in metrics.items():
+        value, mean = trial["metrics"].get(metric.key), summary["baseline"][name]["mean"]
         if value is not None:
-            difference = f" ({number(value - mean, signed=True)})" if mean is not None and not trial["stale"] else ""
-            words.append(f"{metric} {number(value)}{difference}")
-        call = "baseline" if trial["stale"] else row["evidence"].get(metric, {}).get("call", "baseline")
+            compared = mean is not None and not trial["stale"]
+            difference = f" ({number(value - mean, metric, signed=True)})" if compared else ""
+            words.append(f"{name} {number(value, metric)}{difference}")
+        call = "baseline" if trial["stale"] else row["evidence"].get(name, {}).get("call", "baseline")
         if call != "baseline":
-            words[-1] = f"{words[-1]} {call}" if value is not None else f"{words[-1]}, {metric} {call}"
+            words[-1] = f"{words[-1]} {call}" if value is not None else f"{words[-1]}, {name} {call}"
     if trial["reason"]:
         words.append(trial["reason"])
     if trial["source"]:

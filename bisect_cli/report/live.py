@@ -4,17 +4,20 @@ import time
 
 from rich.live import Live
 
+from bisect_cli.campaign import events
 from bisect_cli.report.lines import describe
 from bisect_cli.report.summary import summarize
 from bisect_cli.report.table import render
 
 SECONDS = 0.5  # between redraws without an event
+SAID = (events.Comparing, events.Stopping, events.Fingerprint, events.FlagsAdded, events.PriorEvidence)
 
 
 class LiveTable:
-    """A listener of the controller, and the context manager of its display, which is gone when it ends."""
+    """A listener of the recorder, and the context manager of its display, which is gone when it ends."""
 
-    def __init__(self, console):
+    def __init__(self, console, folder):
+        self.folder = folder
         self.live = Live(console=console, auto_refresh=False, transient=True)
         self.drawn = 0.0
 
@@ -25,12 +28,12 @@ class LiveTable:
     def __exit__(self, *error):
         self.live.__exit__(*error)
 
-    def __call__(self, event, controller):
+    def __call__(self, event, state, analysis):
         if event is None and time.monotonic() - self.drawn < SECONDS:
             return
-        if event and event["kind"] in ("comparing", "stopping", "keyed", "widened", "heard"):
-            told = describe(event, controller.state, controller.analysis)
-            if told:
-                self.live.console.print(told)
+        if isinstance(event, SAID):
+            line = describe(event, state, analysis)
+            if line:
+                self.live.console.print(line)
         self.drawn = time.monotonic()
-        self.live.update(render(summarize(controller.folder, controller.state, controller.analysis)), refresh=True)
+        self.live.update(render(summarize(self.folder, state, analysis)), refresh=True)

@@ -7,9 +7,9 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from bisect_cli.campaign.state import STOPPED_EARLY, metric_key
-from bisect_cli.report.lines import number
-from bisect_cli.report.summary import odds_words, parity_lines, percent, target_words, verdict_lines
+from bisect_cli.campaign.state import STOPPED_EARLY
+from bisect_cli.report.numbers import clock, number, percent
+from bisect_cli.report.words import metrics_of, odds_words, parity_lines, target_words, verdict_lines, verdict_words
 
 STYLES = {
     "fine": "green",
@@ -42,14 +42,13 @@ def _title(summary):
     own = [trial for trial in summary["trials"] if not trial["source"]]
     ended = sum(trial["state"] in ("finished", "diverged", "crashed", STOPPED_EARLY) for trial in own)
     limit = f" of at most {summary['max_runs']}" if summary["max_runs"] else ""
-    planted = summary["settings"]["plants"]
+    about = "".join(f"  {words}" for words in summary["spec"]["description"])
     return Text.assemble(
         (summary["name"], "bold"),
         "  ",
         (summary["state"], STYLES.get(summary["state"], "")),
         f"  {ended} runs ended{limit}",
-        f"  preset {summary['settings']['preset']}",
-        f"  planted {', '.join(planted)}" if planted else "",
+        about,
         f"  {target_words(summary)}".rstrip(),
         f"\nflags {', '.join(summary['flags'])}",
     )
@@ -62,8 +61,9 @@ def _subsets(summary):
     table.add_column("seed", no_wrap=True)
     table.add_column("slot, step, time left", no_wrap=True)
     short = len(summary["metrics"]) > 2  # for all to fit on 120 columns
-    for metric in summary["metrics"]:
-        table.add_column(f"{metric} AP" if "/" not in metric else metric, justify="right", no_wrap=True)
+    metrics = metrics_of(summary)
+    for metric in metrics.values():
+        table.add_column(metric.title or metric.name, justify="right", no_wrap=True)
         table.add_column("" if short else "verdict", no_wrap=True)
     trials = {trial["id"]: trial for trial in summary["trials"]}
     for row in summary["subsets"]:
@@ -72,9 +72,10 @@ def _subsets(summary):
         cells.append(_lines(trial["id"] for trial in own))
         cells.append(_lines(str(trial["seed"]) for trial in own))
         cells.append(Text("\n").join(_progress(trial) for trial in own))
-        for metric in summary["metrics"]:
+        for name, metric in metrics.items():
             cells.append(_lines(_value(summary, trial, metric) for trial in own))
-            cells.append(_verdict(row["evidence"].get(metric), short))
+            settled = summary["conclusion"][name] == "clean"
+            cells.append(_verdict(row["evidence"].get(name), short, settled))
         table.add_row(*cells)
     return table
 
@@ -88,7 +89,9 @@ def _culprits(summary):
             flags = Text(" + ".join(culprit["flags"]), style="bold red")
             table.add_row(metric, flags, percent(culprit["confidence"]), " ".join(culprit["trials"]))
         if not summary["culprits"][metric] and summary["conclusion"][metric] == "clean":
-            table.add_row(metric, Text("none", style="green"), "", "")
+            sure = summary["clean"][metric]
+            none = Text("none: nothing breaks", style="green")
+            table.add_row(metric, none, "" if sure is None else percent(sure), "all together")
         if summary["odds"][metric] and summary["suspects"][metric]:
             table.add_row(metric, Text(odds_words(summary["odds"][metric]), style="yellow"), "so far", "")
             continue
@@ -98,23 +101,24 @@ def _culprits(summary):
     return table
 
 
-def flag_table(rows):
-    """The table of `maskrcnn-bisect flags`: (flag, blocks, what it does) a row."""
+def flag_table(levels, rows):
+    """The table of `maskrcnn-bisect flags`: (flag, the groups of each level that hold it, what it does) a row."""
     table = Table(box=box.SIMPLE_HEAD, header_style="bold", pad_edge=False)
-    for column in ("flag", "layer 1", "layer 2", "layer 3", "what it does"):
+    for column in ("flag", *(f"layer {level}" for level in levels), "what it does"):
         table.add_column(column, no_wrap=column == "flag")
     for row in rows:
         table.add_row(*row)
     return table
 
 
-def campaign_table(rows):
+def campaign_table(summaries):
     """The table of `maskrcnn-bisect list`."""
     table = Table(box=box.SIMPLE_HEAD, header_style="bold", pad_edge=False)
     for column in ("name", "state", "runs", "flags", "result"):
         table.add_column(column, no_wrap=column in ("name", "state"))
-    for name, state, *rest in rows:
-        table.add_row(name, Text(state, style=STYLES.get(state, "")), *rest)
+    for one in summaries:
+        state = Text(one["state"], style=STYLES.get(one["state"], ""))
+        table.add_row(one["name"], state, str(len(one["trials"])), ", ".join(one["flags"]), verdict_words(one))
     return table
 
 
@@ -135,7 +139,7 @@ def _progress(trial):
         return Text(f"stale ({', '.join(part.split()[-1] for part in trial['stale'])})", style="dim")
     if state == "running":
         steps = f" {trial['step']}/{trial['steps']}" if trial["steps"] else " starting"
-        left = f" {_clock(trial['seconds_left'])} left" if trial["seconds_left"] is not None else ""
+        left = f" {clock(trial['seconds_left'])} left" if trial["seconds_left"] is not None else ""
         return Text(f"slot {trial['slot']}{steps}{left}", style="cyan")
     at = (
         f" at {trial['step']}/{trial['steps']}"
@@ -145,14 +149,8 @@ def _progress(trial):
     tries = f" ({trial['attempts']} tries)" if state == "crashed" else ""
     if trial["source"]:
         return Text(f"from {trial['source']}", style="dim")
-    took = f" in {_clock(trial['wall'])}" if state == "finished" and trial["wall"] else ""
+    took = f" in {clock(trial['wall'])}" if state == "finished" and trial["wall"] else ""
     return Text(f"{state}{at}{tries}{took}", style="dim" if state == "finished" else STYLES.get(state, ""))
-
-
-def _clock(seconds):
-    minutes, seconds = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"
 
 
 def _value(summary, trial, metric):
@@ -160,16 +158,21 @@ def _value(summary, trial, metric):
     if trial["state"] == "diverged":
         return "NaN"
     if trial["stopped_early"]:
-        there = trial["stopped_early"][metric]
-        return "" if there["value"] is None else f"{number(there['value'])} of {number(there['baseline'])}"
-    value, mean = trial["metrics"].get(metric_key(metric)), summary["baseline"][metric]["mean"]
+        there = trial["stopped_early"][metric.name]
+        return (
+            "" if there["value"] is None else f"{number(there['value'], metric)} of {number(there['baseline'], metric)}"
+        )
+    value, mean = trial["metrics"].get(metric.key), summary["baseline"][metric.name]["mean"]
     if value is None:
         return ""
-    return number(value) if mean is None or trial["stale"] else f"{number(value)} {number(value - mean, signed=True)}"
+    if mean is None or trial["stale"]:
+        return number(value, metric)
+    return f"{number(value, metric)} {number(value - mean, metric, signed=True)}"
 
 
-def _verdict(evidence, short):
+def _verdict(evidence, short, settled):
+    """settled: nothing breaks the metric, so what is undecided by itself needs no attention."""
     if not evidence:
         return Text("")
-    mark = MARKS[evidence["call"]]
-    return Text(mark[:1] if short else mark, style=STYLES[evidence["call"]])
+    mark, style = MARKS[evidence["call"]], STYLES[evidence["call"]]
+    return Text(mark[:1] if short else mark, style="dim" if settled and evidence["call"] == "undecided" else style)

@@ -4,69 +4,77 @@ other campaigns' runs. Pure: it says which events to log.
 
 from functools import partial
 
-from bisect_cli.analysis import scale_of
-from bisect_cli.campaign import fingerprint as keys
-from bisect_cli.campaign import subsets as sets
-from bisect_cli.campaign.state import DIVERGED, FINISHED, apply, metric_key
-from bisect_cli.evidence import prior as hearsay
+from bisect_cli.analysis import measure
+from bisect_cli.campaign import fingerprint as fingerprints
+from bisect_cli.campaign.events import Fingerprint, FlagsAdded, PriorEvidence, RunImported, apply
+from bisect_cli.campaign.state import DIVERGED, FINISHED
+from bisect_cli.campaign.subsets import union
+from bisect_cli.evidence import prior
 
 
-def news(state, key, flags=(), others=(), journals=()):
-    """The events, without their times, that bring a State up to date.
+def changes(state, fingerprint, flags=(), others=(), journals=()):
+    """The events that bring a State up to date.
 
-    key: what a run would be computed with now. flags: further ones to bisect. others: {name: State} of the campaigns to
-    take runs from. journals: {name: rows} of hearsay.
+    fingerprint: what a run would be computed with now. flags: further ones to bisect. others: {name: State} of the
+    campaigns to import runs from. journals: {name: rows} of prior evidence.
     """
     events = []
 
-    def add(kind, **values):
+    def add(event):
         nonlocal state
-        events.append({"kind": kind, **values})
-        state = apply(state, events[-1])
+        events.append(event)
+        state = apply(state, event)
 
-    changed = keys.differences(state.key, key)
-    if changed or (key and not state.key and state.state != "finished"):
-        add("keyed", key=key, changed=list(changed))
-    whole = sets.ordered({*state.settings.flags, *flags})
-    if whole != state.settings.flags:
-        begun = len(state.of(()))  # one more of them tells whether all else is as it was
-        add("widened", flags=list(whole), seeds=max(state.settings.seeds, begun + 1) if begun else state.settings.seeds)
-    heard = {f"journal {name}": rows for name, rows in dict(journals).items()}
+    changed = fingerprints.differences(state.fingerprint, fingerprint)
+    if changed or (fingerprint and not state.fingerprint and state.state != "finished"):
+        add(Fingerprint(fingerprint, changed))
+    settings = state.settings
+    whole = union(settings.flags, flags, order=settings.spec.flag_names)
+    if whole != settings.flags:
+        begun = len(state.trials_of(()))  # one more of them shows whether all else is as it was
+        add(FlagsAdded(whole, max(settings.seeds, begun + 1) if begun else settings.seeds))
+    sources = {f"journal {name}": rows for name, rows in dict(journals).items()}
     for name, other in dict(others).items():
-        for event in _taken(state, name, other):
-            add("taken", **event)
-        told = [trial for trial in other.trials.values() if not _same(state, trial)]
-        scale = partial(scale_of, other.settings)
-        rows = hearsay.of_runs(state.settings, scale, list(other.trials.values()), told)
-        heard[f"campaign {name}"] = [[list(flags), metric, log_odds] for flags, metric, log_odds in rows]
-    for source, rows in heard.items():
-        if rows and state.heard.get(source) != rows:
-            add("heard", source=source, rows=rows)
+        for event in _imports(state, name, other):
+            add(event)
+        sources[f"campaign {name}"] = _rows(state, other)
+    for source, rows in sources.items():
+        if rows and state.prior_evidence.get(source) != rows:
+            add(PriorEvidence(source, rows))
     return events
 
 
-def _taken(state, name, other):
-    """What the events say of those runs of another campaign that are as good as this one's own."""
+def _imports(state, name, other):
+    """The events of those runs of another campaign that are as good as this one's own."""
     known = {(trial.flags, trial.seed) for trial in state.current}
+    keys = [state.settings.metric(metric).key for metric in state.settings.metrics]
     number = len(state.trials)
     for trial in other.trials.values():
         if trial.state not in (FINISHED, DIVERGED) or (trial.flags, trial.seed) in known or not _same(state, trial):
             continue
-        complete = all(metric_key(metric) in trial.metrics for metric in state.settings.metrics)
-        if set(trial.flags) <= set(state.settings.flags) and (complete or trial.state == DIVERGED):
+        if set(trial.flags) <= set(state.settings.flags) and all(map(trial.reports, keys)):
             number += 1
-            yield {
-                "trial": f"t{number:02d}",
-                "flags": list(trial.flags),
-                "seed": trial.seed,
-                "outcome": trial.state,
-                "metrics": trial.metrics,
-                "wall": trial.wall,
-                "key": trial.key,
-                "source": f"{name}/{trial.id}",
-            }
+            yield RunImported(
+                f"t{number:02d}",
+                trial.flags,
+                trial.seed,
+                trial.state,
+                f"{name}/{trial.id}",
+                trial.metrics,
+                trial.wall,
+                trial.fingerprint,
+            )
+
+
+def _rows(state, other):
+    """What the other runs of that campaign say as prior evidence, as plain values."""
+    others = [trial for trial in other.trials.values() if not _same(state, trial)]
+    rows = prior.rows_of_runs(state.settings, partial(measure, other.settings), list(other.trials.values()), others)
+    return [[list(flags), metric, log_odds] for flags, metric, log_odds in rows]
 
 
 def _same(state, trial):
     """Whether a run of another campaign is known to have been computed as one of this campaign would be."""
-    return bool(trial.key and state.key) and not keys.differences(trial.key, keys.of_run(state.key, trial.flags))
+    if not trial.fingerprint or not state.fingerprint:
+        return False
+    return not fingerprints.differences(trial.fingerprint, fingerprints.for_flags(state.fingerprint, trial.flags))

@@ -1,63 +1,116 @@
-"""Which subset to train next: the interface of all searches.
+"""Which subset to train next: what every search has in common, and how a search is found.
 
-A search is a pure function `search(question) -> Answer`, found by its name with `find`. It is called again whenever a
-run ends, and derives all that it says from what is known at that moment, so a verdict that a fresh seed turns over
-needs no undoing, and the same log always leads to the same plan. All randomness in it has a fixed seed.
+A search is a pure function `answer(question) -> Answer`. It is asked again whenever a run ends, and derives all that it
+says from what is known at that moment. So a verdict that a fresh seed turns over needs no undoing, and the same log
+always leads to the same plan. All randomness in a search has a fixed seed.
 
-What it sees is a Question: the flags, the verdicts so far of every metric, the runs whose results are still out, how
-many slots are free, and what parity and the user say beforehand. What it says is an Answer: for each metric a Plan
-(what is known, and whether the search of that metric is over), and for all metrics together the runs wanted, most
-urgent first. A Want is a total: it asks that a subset has so many runs, ended ones and those in flight included. So
-runs in flight that still matter are wanted too, nothing is started twice, and whoever drives a search does this:
+Words, with the same meaning in all files:
+
+  flag                  a switch of the training; a search knows its name only
+  whole set             the flags of the campaign, at most 64; their order is that of every subset
+  subset                some flags that are on, all others off: a tuple of names in the order of the whole set
+  baseline              the subset (): all flags off
+  group                 flags that people know by one name, neighbours in that order; sets are cut between groups
+  run                   one training of a subset with one seed. In flight: started, its result still out
+  verdict               what all runs of a subset say about a metric: fine, broken or undecided; crashed where no run
+                        gave a result
+  culprit               a minimal set of flags that breaks the metric wherever all of them are on
+  interacting pair      a culprit of two flags: each of them alone is harmless
+  independent culprits  several culprits, each of which breaks the metric without the others
+  explanation           a list of culprits that may be the cause of all verdicts, also called hypothesis; the empty list
+                        says that nothing breaks
+  query                 a subset that a search looked at, and why
+  run request           asks that a subset has so many runs in total, ended ones and those in flight included
+  relevance             what a run in flight means to a metric: does its search still wait for it, and what result is
+                        expected
+  test order            which flags to test first (suspects) and which last (placebos). A right one saves runs, a wrong
+                        one costs runs; the culprits found are the same
+  prior evidence        verdicts from before the campaign or from older code: weak, and never the truth
+  confirmation          a run that a result rests on: the culprit alone is broken, the set without it is fine
+
+What drives a search does this; the loop over the requests is `bisect_cli.run.schedule.missing`:
 
     begun = {}                                        # subset -> runs begun, ended ones included
-    answer = find("halving")(Question(flags, verdicts, in_flight, slots))
-    for want in answer.wanted:
-        while begun.get(want.flags, 0) < want.runs and slots are free:
-            start a run of want.flags, with the next seed
+    answer = find("halving").answer(Question(flags, verdicts, in_flight, slots))
+    for subset, index, why in missing(answer.requests, begun):
+        while slots are free, start a run of subset, with its next seed
     for subset in answer.cancel:
         stop a run of subset that is in flight; it is no evidence and may be started again later
     until all(plan.done for plan in answer.plans.values())
 
-Flags are names of any kind, in any number up to 64; their order is that of the question's `flags`, and a subset is a
-tuple of them in that order.
+As a request is a total, runs in flight that still matter are requested too, and nothing is started twice.
+
+To add a search, add one module (or package) to this package. It defines `SEARCH = Search(...)` under its own name. A
+module whose name begins with an underscore is no search.
 """
 
 import importlib
-from itertools import combinations
+import pkgutil
+from collections.abc import Callable
 from typing import NamedTuple
 
-from bisect_cli.evidence.judge import BASELINE, BROKEN, FINE, Verdict
+from bisect_cli.errors import unknown
+
+DEFAULT = "bayes"
+CONFIRMATION_RUNS = 2  # runs of a set that a result rests on: the one that led there, and one with a fresh seed
 
 
-class Lead(NamedTuple):
-    """Which flags to try first: `suspects`, the likeliest first. Which last: `placebos`. A search ends with the same
-    culprits whatever it says; a right one saves runs.
+class Search(NamedTuple):
+    """A search, as `find` returns it.
+
+    name: as people write it, and that of its module.
+    answer: Question -> Answer.
+    uses_prior_evidence: whether Question.prior_evidence makes a difference.
+    weighs_explanations: whether its Plans have beliefs and odds.
     """
+
+    name: str
+    answer: Callable
+    uses_prior_evidence: bool = False
+    weighs_explanations: bool = False
+
+
+def names():
+    """The names of all searches, the default first. Imports none of them, so that `--help` stays quick."""
+    found = {module.name for module in pkgutil.iter_modules(__path__) if not module.name.startswith("_")}
+    return (DEFAULT, *sorted(found - {DEFAULT}, reverse=True))
+
+
+def find(name):
+    """The Search of this name. Raises UserError with the nearest names."""
+    if name not in names():
+        raise unknown("search", name, names())
+    return importlib.import_module(f"{__name__}.{name}").SEARCH
+
+
+class Order(NamedTuple):
+    """A test order. suspects: flags to test first, the likeliest first. placebos: flags to test last."""
 
     suspects: tuple = ()
     placebos: tuple = ()
 
 
-NO_LEAD = Lead()
+NO_ORDER = Order()
 
 
 class Question(NamedTuple):
     """What a search knows.
 
-    flags      the failing set, at most 64 names; its order is that of every subset.
-    verdicts   {metric: {subset: bisect_cli.judge.Verdict}}. Verdict.log_odds is the natural logarithm of the Bayes
-               factor, broken to fine, of all runs of that subset for that metric; Verdict.runs those that ended,
-               crashed ones included. A metric's table is empty until the whole baseline, the subset (), has ended.
-    in_flight  the subset of each run whose result is still out, in the order of their start: begun and not ended, or
-               ended before the baseline is complete. A subset of two such runs stands there twice.
-    slots      how many more runs could start now.
-    seeds      replicates of the baseline.
-    lead       parity's.
-    suspects   {flag: weight} of the user: how many times likelier than another flag it is to be a culprit.
-    trusts     flags that the user holds to be innocent: {flag, ...} or a tuple.
-    hearsay    {metric: {subset: log odds, broken to fine}}: old verdicts, weak evidence and never the truth. Of the
-               searches only bayes listens to it.
+    flags           the whole set.
+    verdicts        {metric: {subset: bisect_cli.evidence.judge.Verdict}}. Verdict.log_odds is the natural logarithm of
+                    the Bayes factor, broken to fine, of all runs of that subset for that metric. Verdict.runs counts
+                    those that ended, crashed ones included. A metric's table is empty until the whole baseline has
+                    ended.
+    in_flight       the subset of each run whose result is still out, in the order of their start: begun and not ended,
+                    or ended before the baseline is complete. A subset of two such runs is there twice.
+    slots           how many more runs could start now.
+    seeds           replicates of the baseline.
+    parity_order    the Order that a comparison of the implementations suggests.
+    suspects        {flag: weight} from the user: how many times likelier than another flag it is to be a culprit.
+    trusts          flags that the user holds to be innocent: {flag, ...} or a tuple.
+    prior_evidence  {metric: {subset: log odds, broken to fine}}.
+    groups          the groups that say something about a set, as bisect_cli.campaign.spec.Group: several flags, and not
+                    all of the trainer's.
     """
 
     flags: tuple
@@ -65,44 +118,25 @@ class Question(NamedTuple):
     in_flight: tuple = ()
     slots: int = 1
     seeds: int = 3
-    lead: Lead = NO_LEAD
+    parity_order: Order = NO_ORDER
     suspects: dict = {}  # noqa: RUF012 - never written to
     trusts: tuple = ()
-    hearsay: dict = {}  # noqa: RUF012 - never written to
+    prior_evidence: dict = {}  # noqa: RUF012 - never written to
+    groups: tuple = ()
 
     @property
     def order(self):
-        """The Lead of parity and the user together; the user's word comes first."""
+        """The Order of parity and the user together; what the user says comes first."""
         named = sorted(self.suspects, key=lambda flag: -self.suspects[flag])
-        suspects = dict.fromkeys((*named, *self.lead.suspects))
-        trusted = dict.fromkeys((*self.trusts, *self.lead.placebos))
-        return Lead(
+        suspects = dict.fromkeys((*named, *self.parity_order.suspects))
+        trusted = dict.fromkeys((*self.trusts, *self.parity_order.placebos))
+        return Order(
             tuple(flag for flag in suspects if flag not in self.trusts),
             tuple(flag for flag in trusted if flag not in self.suspects),
         )
 
 
-class Answer(NamedTuple):
-    """What a search makes of it: {metric: Plan}; the Wants, most urgent first; subsets in `cancel` have a run in flight
-    that can no longer matter. stakes: {subset in flight: {metric: Stake}}, for each metric whose search goes on.
-    """
-
-    plans: dict
-    wanted: tuple
-    cancel: tuple = ()
-    stakes: dict = {}  # noqa: RUF012 - never written to
-
-
-class Stake(NamedTuple):
-    """What a run in flight is to a metric. matters: it may still tell what is worth waiting for. log_odds: natural
-    logarithm of broken : fine, as all runs that have ended let expect of its subset.
-    """
-
-    matters: bool
-    log_odds: float = 0.0
-
-
-class Want(NamedTuple):
+class RunRequest(NamedTuple):
     """Asks that a subset has, in total, this many runs. `why` says it in a few words."""
 
     flags: tuple
@@ -110,7 +144,7 @@ class Want(NamedTuple):
     why: str
 
 
-class Asked(NamedTuple):
+class Query(NamedTuple):
     """A subset that the search looked at, and the larger one that it was split off (None at the root)."""
 
     flags: tuple
@@ -119,8 +153,8 @@ class Asked(NamedTuple):
 
 
 class Culprit(NamedTuple):
-    """A minimal set that breaks the metric. confidence: the probability of that, given all verdicts. evidence: the
-    subsets whose verdicts say so most directly.
+    """A culprit that is the result. confidence: its probability, given all verdicts. evidence: the subsets whose
+    verdicts show it most directly.
     """
 
     flags: tuple
@@ -136,29 +170,29 @@ class Unresolved(NamedTuple):
 
 
 class Belief(NamedTuple):
-    """An explanation of the verdicts so far: exactly the supersets of one of these sets are broken (none: nothing
-    breaks), and its probability.
-    """
+    """An explanation of the verdicts so far, and its probability: exactly the supersets of its culprits are broken."""
 
     culprits: tuple
     probability: float
 
 
 class Plan(NamedTuple):
-    """What a search makes of one metric's verdicts so far. It is done when nothing is wanted for it.
+    """What a search makes of one metric's verdicts so far. It is done when nothing is requested for it.
 
+    requests: RunRequests. culprits, unresolved: the result, once it is done.
     suspects: sets under examination, (part, held): the culprit is in `part`, run together with `held`.
+    queries: every Query so far.
     clean: the probability that nothing breaks, once that is the result, else None.
     beliefs: of a search that weighs explanations, the likeliest first, as Belief; others have none.
     odds: {flag: probability that it takes part in a culprit}, likewise.
-    note: what a reader should know about how the search goes, "" if all is well.
+    note: what a reader should know about how the search proceeds, "" if all is well.
     """
 
-    wanted: tuple
+    requests: tuple
     culprits: tuple = ()
     unresolved: tuple = ()
     suspects: tuple = ()
-    asked: tuple = ()
+    queries: tuple = ()
     clean: object = None
     beliefs: tuple = ()
     odds: dict = {}  # noqa: RUF012 - never written to
@@ -166,72 +200,56 @@ class Plan(NamedTuple):
 
     @property
     def done(self):
-        return not self.wanted
+        return not self.requests
 
 
-def find(name):
-    """The search of this name, one of campaign.SEARCHES."""
-    return importlib.import_module(f"bisect_cli.search.{name}").search
+class Relevance(NamedTuple):
+    """What a run in flight means to a metric. matters: its result may still be worth waiting for. log_odds: natural
+    logarithm of broken : fine, as all runs that have ended let expect of its subset.
+    """
+
+    matters: bool
+    log_odds: float = 0.0
 
 
-def each_by_itself(plan, question):
-    """The Answer of a search that takes one metric at a time: plan(flags, verdict, seeds, lead) -> Plan, where verdict
-    is a function: subset -> Verdict, or None while there is none.
+class Answer(NamedTuple):
+    """What a search says.
+
+    plans: {metric: Plan}. requests: the RunRequests of all metrics together, most urgent first. cancel: subsets with a
+    run in flight that can no longer matter. relevance: {subset in flight: {metric: Relevance}}, for each metric whose
+    search is not over.
+    """
+
+    plans: dict
+    requests: tuple
+    cancel: tuple = ()
+    relevance: dict = {}  # noqa: RUF012 - never written to
+
+
+def answer_by_metric(plan, question):
+    """The Answer of a search that looks at one metric at a time: plan(flags, verdict, seeds, order, groups) -> Plan,
+    where verdict is a function: subset -> Verdict, or None while there is none.
     """
     plans = {
-        metric: plan(question.flags, table.get, question.seeds, question.order)
+        metric: plan(question.flags, table.get, question.seeds, question.order, question.groups)
         for metric, table in question.verdicts.items()
     }
-    stakes = {
+    relevance = {
         subset: {
-            metric: Stake(any(want.flags == subset for want in one.wanted))
+            metric: Relevance(any(request.flags == subset for request in one.requests))
             for metric, one in plans.items()
             if not one.done
         }
         for subset in question.in_flight
     }
-    return Answer(plans, together(plans.values()), stakes=stakes)
+    return Answer(plans, merge_requests(plans.values()), relevance=relevance)
 
 
-def together(plans):
-    """What several Plans want: each subset once, with the most runs that any of them asks for."""
-    wants = {}
+def merge_requests(plans):
+    """What several Plans request: each subset once, with the most runs that any of them asks for."""
+    merged = {}
     for plan in plans:
-        for want in plan.wanted:
-            if want.flags not in wants or wants[want.flags].runs < want.runs:
-                wants[want.flags] = want
-    return tuple(wants.values())
-
-
-def most_runs(search, flags, seeds):
-    """The most runs that `search` needs, one at a time, if one flag, two flags alone, or two flags together break the
-    set, and every run is clear.
-    """
-    tables = [()]  # nothing breaks
-    tables += [((flag,),) for flag in flags]
-    tables += [((a,), (b,)) for a, b in combinations(flags, 2)]
-    tables += [(pair,) for pair in combinations(flags, 2)]
-    return max(clear_runs(search, flags, seeds, culprits) for culprits in tables)
-
-
-def clear_runs(search, flags, seeds, culprits, log_odds=6.0):
-    """The runs of one search, one at a time, in which exactly the supersets of `culprits` are broken and every run
-    says so with these log odds.
-    """
-    runs = {}
-    while True:
-        table = {subset: _clear(subset, number, culprits, log_odds) for subset, number in runs.items()}
-        if runs.get((), 0) < seeds:
-            table = {}
-        in_flight = () if table else tuple(subset for subset, number in runs.items() for _ in range(number))
-        wanted = search(Question(flags, {"metric": table}, in_flight, 1, seeds)).wanted
-        more = [want for want in wanted if runs.get(want.flags, 0) < want.runs]
-        if not more:
-            return sum(runs.values())
-        runs[more[0].flags] = more[0].runs
-
-
-def _clear(subset, runs, culprits, log_odds):
-    broken = any(set(culprit) <= set(subset) for culprit in culprits)
-    call = BROKEN if broken else FINE if subset else BASELINE
-    return Verdict(call, runs, 0.0 if not subset else (log_odds if broken else -log_odds) * runs)
+        for request in plan.requests:
+            if request.flags not in merged or merged[request.flags].runs < request.runs:
+                merged[request.flags] = request
+    return tuple(merged.values())

@@ -1,56 +1,76 @@
 """Delta debugging as Zeller and Hildebrandt wrote it ("Simplifying and Isolating Failure-Inducing Input", IEEE TSE
 28(2), 2002), with the rest off: reduces the failing set to one minimal set, looking at parts and at all but a part.
 
-A part whose verdict is undecided runs with further seeds, up to MOST_RUNS in all; then what its odds lean to counts, so
+A part whose verdict is undecided runs with further seeds, up to MOST_RUNS in all. Then what its odds lean to counts, so
 that a verdict is what the majority of its runs says. One that only crashes counts as passing, as ddmin has it for
 unresolved outcomes. Of several culprits it finds one.
 """
 
 from bisect_cli.evidence.judge import BROKEN, CRASHED, FINE, MOST_RUNS, UNDECIDED
-from bisect_cli.search import NO_LEAD, Asked, Culprit, Plan, Unresolved, Want, each_by_itself
-from bisect_cli.search.halving import CONFIRMED
+from bisect_cli.search import (
+    CONFIRMATION_RUNS,
+    NO_ORDER,
+    Culprit,
+    Plan,
+    Query,
+    RunRequest,
+    Search,
+    Unresolved,
+    answer_by_metric,
+)
 
 
-def search(question):
+def answer(question):
     """What to run next, or the culprits, as `bisect_cli.search` describes."""
-    return each_by_itself(plan, question)
+    return answer_by_metric(plan, question)
 
 
-def plan(flags, verdict, seeds, lead=NO_LEAD):
+SEARCH = Search("ddmin", answer)
+
+
+def plan(flags, verdict, seeds, order=NO_ORDER, groups=()):
     """The Plan of one metric. verdict: a function, subset -> Verdict, or None while there is none. ddmin has no use for
-    a lead.
+    a test order or groups.
     """
     return _Ddmin(flags, verdict).plan(seeds)
 
 
 class _Missing(Exception):
-    """A run that the search cannot go on without."""
+    """A run that the search needs before its next step."""
 
 
 class _Ddmin:
+    """One planning step: it follows the paper up to the first query that the verdicts do not answer."""
+
     def __init__(self, flags, verdict):
         self.flags, self.verdict = flags, verdict
-        self.wanted, self.asked = {}, {}
+        self.requests, self.queries = {}, {}
         self.current = flags
 
     def plan(self, seeds):
         baseline = self.verdict(())
         if baseline is None or baseline.runs < seeds:
-            self.wanted[()] = Want((), seeds, "baseline")
-        asked, suspects = self.asked.values, lambda: ((self.current, ()),) if self.asked else ()
+            self.requests[()] = RunRequest((), seeds, "baseline")
         try:
             if not self._fails(self.flags, None, "the whole set"):
-                told = self.verdict(self.flags)
-                if told.call == FINE:
-                    return Plan((), asked=tuple(asked()), clean=1 - told.broken)
-                return Plan((), unresolved=(Unresolved(self.flags, f"{told.call} after {told.runs} runs"),))
+                return self._without_failure()
             self._reduce()
-            if not self._fails(self.current, self.flags, "confirm the culprit", CONFIRMED):
+            if not self._fails(self.current, self.flags, "confirm the culprit", CONFIRMATION_RUNS):
                 reason = Unresolved(self.current, "alone it is not broken with a fresh seed")
-                return Plan((), unresolved=(reason,), asked=tuple(asked()))
+                return Plan((), unresolved=(reason,), queries=self._queries())
         except _Missing:
-            return Plan(tuple(self.wanted.values()), suspects=suspects(), asked=tuple(asked()))
-        return Plan((), (self._culprit(),), asked=tuple(asked()))
+            suspects = ((self.current, ()),) if self.queries else ()
+            return Plan(tuple(self.requests.values()), suspects=suspects, queries=self._queries())
+        return Plan((), (self._culprit(),), queries=self._queries())
+
+    def _without_failure(self):
+        verdict = self.verdict(self.flags)
+        if verdict.call == FINE:
+            return Plan((), queries=self._queries(), clean=1 - verdict.broken)
+        return Plan((), unresolved=(Unresolved(self.flags, f"{verdict.call} after {verdict.runs} runs"),))
+
+    def _queries(self):
+        return tuple(self.queries.values())
 
     def _reduce(self):
         """Makes `current` 1-minimal: no single flag can be left out of it."""
@@ -72,16 +92,16 @@ class _Ddmin:
                 pieces = min(2 * pieces, len(whole))
 
     def _fails(self, subset, parent, why, runs=1):
-        """Whether a subset is broken. Raises _Missing, and wants a run, while that is not known."""
-        self.asked.setdefault(subset, Asked(subset, parent, why))
-        told = self.verdict(subset)
-        if told is None or told.runs < runs:
-            self.wanted[subset] = Want(subset, runs, why)
+        """Whether a subset is broken. Raises _Missing, and requests a run, while that is not known."""
+        self.queries.setdefault(subset, Query(subset, parent, why))
+        verdict = self.verdict(subset)
+        if verdict is None or verdict.runs < runs:
+            self.requests[subset] = RunRequest(subset, runs, why)
             raise _Missing
-        if told.call == UNDECIDED and told.runs < MOST_RUNS:
-            self.wanted[subset] = Want(subset, told.runs + 1, "undecided: another seed")
+        if verdict.call == UNDECIDED and verdict.runs < MOST_RUNS:
+            self.requests[subset] = RunRequest(subset, verdict.runs + 1, "undecided: another seed")
             raise _Missing
-        return told.call == BROKEN or (told.call not in (FINE, CRASHED) and told.log_odds > 0)
+        return verdict.call == BROKEN or (verdict.call not in (FINE, CRASHED) and verdict.log_odds > 0)
 
     def _culprit(self):
         parts = [tuple(f for f in self.current if f != flag) for flag in self.current] if len(self.current) > 1 else []

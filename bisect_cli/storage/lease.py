@@ -1,8 +1,7 @@
 """One controller at a time holds a campaign.
 
 The lease is a lock on the file `lease.json` (the system drops it when its holder dies), and what the file says is for
-people and for
-other machines: which process, on which host. It is empty when nobody holds it.
+people and for other machines: which process, on which host. It is empty when nobody holds it.
 """
 
 import fcntl
@@ -28,8 +27,8 @@ class Holder(NamedTuple):
 def holder(folder):
     """The Holder that the lease in this folder names, or None."""
     try:
-        told = json.loads((Path(folder) / "lease.json").read_text())
-        pid, host, identity = told["pid"], told["host"], told["identity"]
+        record = json.loads((Path(folder) / "lease.json").read_text())
+        pid, host, identity = record["pid"], record["host"], record["identity"]
     except (OSError, ValueError, KeyError, TypeError):
         return None
     return Holder(pid, host, process.identity(pid) == identity if host == socket.gethostname() else None)
@@ -81,8 +80,18 @@ class Lease:
         os.ftruncate(self._file, 0)
         os.close(self._file)
 
-    def _write(self, told):
-        text = json.dumps(told).encode()
+    def _write(self, record):
+        text = json.dumps(record).encode()
         os.ftruncate(self._file, 0)
         os.pwrite(self._file, text, 0)
         os.fsync(self._file)
+
+
+def live_state(folder, state):
+    """A campaign's state in one word, with a controller that died unmasked: `interrupted`. state: its State."""
+    if state.state not in ("open", "new"):
+        return state.state
+    held = holder(folder)
+    if held and held.alive is not False:
+        return "running"
+    return "interrupted" if state.state == "open" or state.settings else "new"

@@ -3,16 +3,21 @@
 import contextlib
 import errno
 import os
+import shlex
 import shutil
 import time
 from pathlib import Path
 
-from bisect_cli.campaign.state import check_name, fold
-from bisect_cli.errors import UserError, nearest
+from bisect_cli import trainers
+from bisect_cli.campaign.events import Ended, RunImported, Started, fold
+from bisect_cli.campaign.settings import check_name
+from bisect_cli.campaign.state import FINISHED
+from bisect_cli.errors import UserError, nearest, unknown
 from bisect_cli.storage import eventlog
 
 LOG = "events.jsonl"
 STOP = "stop"  # a file that asks the controller to stop
+DEFAULT_RUNS = "runs"
 
 
 @contextlib.contextmanager
@@ -23,7 +28,7 @@ def writing(folder):
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise UserError(
-                f"the disk of {folder} is full: free some space, then go on; nothing that was logged is lost."
+                f"the disk of {folder} is full: free some space, then resume; nothing that was logged is lost."
             ) from error
         if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.ENOENT):
             reason = os.strerror(error.errno).lower()
@@ -56,10 +61,24 @@ def find(runs, name=None):
     return Path(runs) / name
 
 
+def resume_command(folder):
+    """The command that resumes a campaign, as it can be pasted."""
+    folder = Path(folder)
+    elsewhere = [] if folder.parent.resolve() == Path(DEFAULT_RUNS).resolve() else ["--runs-dir", str(folder.parent)]
+    return shlex.join(["maskrcnn-bisect", "resume", folder.name, *elsewhere])
+
+
 def load(folder):
     """The State of a campaign, and notes about damage to its log."""
     log = eventlog.read(Path(folder) / LOG)
-    return fold(log.events), log.notes
+    return fold(map(trainers.upgraded, log.events)), log.notes
+
+
+def find_trial(state, name):
+    """A Trial of a State. Raises UserError, with the nearest names, if there is none."""
+    if name not in state.trials:
+        raise unknown(f"trial of campaign '{state.settings.name}'", name, state.trials or ["(none has started)"])
+    return state.trials[name]
 
 
 def create(runs, name=None):
@@ -87,38 +106,37 @@ def trial_folder(folder, trial):
     return Path(folder) / "trials" / trial
 
 
-def copy_taken(folder, events):
-    """Copies, for runs that events say are taken over from campaigns beside this one, what their trainer told."""
-    for event in events:
-        if event["kind"] == "taken":
-            campaign, _, trial = event["source"].partition("/")
-            theirs = trial_folder(Path(folder).parent / campaign, trial) / "out"
-            mine = trial_folder(folder, event["trial"]) / "out"
-            with writing(folder):
-                mine.mkdir(parents=True, exist_ok=True)
-                for name in ("metrics.jsonl", "result.json"):
-                    if (theirs / name).exists():
-                        shutil.copy(theirs / name, mine / name)
+def copy_imported(folder, events):
+    """Copies, for runs that events say are imported from campaigns beside this one, what their trainer reported."""
+    for event in (event for event in events if isinstance(event, RunImported)):
+        campaign, _, trial = event.source.partition("/")
+        theirs = trial_folder(Path(folder).parent / campaign, trial) / "out"
+        mine = trial_folder(folder, event.trial) / "out"
+        with writing(folder):
+            mine.mkdir(parents=True, exist_ok=True)
+            for name in ("metrics.jsonl", "result.json"):
+                if (theirs / name).exists():
+                    shutil.copy(theirs / name, mine / name)
 
 
-def earlier_seconds(runs, settings):
-    """The seconds from start to end of each finished run, in all campaigns, of the same preset and changes to it."""
-    seconds = []
+def earlier_seconds(runs, spec):
+    """The seconds from start to end of each finished run, in all campaigns, that should take as long as those of a
+    Spec.
+    """
+    trainer, seconds = trainers.find(spec.trainer), []
     for name in names(runs):
-        events = eventlog.read(Path(runs) / name / LOG).events
-        earlier = fold(events).settings
-        if earlier and (earlier.preset, earlier.sets, earlier.batch) == (
-            settings.preset,
-            settings.sets,
-            settings.batch,
-        ):
-            started = {(e["trial"], e["attempt"]): e["time"] for e in events if e["kind"] == "started"}
-            seconds += [
-                e["time"] - started[e["trial"], 1]
-                for e in events
-                if e["kind"] == "ended"
-                and e["outcome"] == "finished"
-                and e["attempt"] == 1
-                and (e["trial"], 1) in started
-            ]
+        records = [trainers.upgraded(record) for record in eventlog.read(Path(runs) / name / LOG).events]
+        settings = fold(records).settings
+        if settings and trainer.duration_key(settings.spec) == trainer.duration_key(spec):
+            seconds += _durations(records)
     return seconds
+
+
+def _durations(records):
+    """The seconds of each run that finished in its first attempt."""
+    first = [record for record in records if record.get("attempt") == 1]
+    started = {record["trial"]: record["time"] for record in first if record["kind"] == Started.kind}
+    for record in first:
+        finished = record["kind"] == Ended.kind and record["outcome"] == FINISHED
+        if finished and record["trial"] in started:
+            yield record["time"] - started[record["trial"]]

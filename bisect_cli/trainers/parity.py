@@ -1,42 +1,20 @@
-"""Parity: do the two forms of each piece compute the same? The trainer tells, on random inputs and in seconds.
+"""Parity: do the implementations of each flag compute the same? The trainer says, on random inputs and in seconds.
 
 A difference need not matter to training, and training can break on what parity does not see. So what it finds is only
-ever the order in which flags are tried (`lead`); verdicts come from runs alone.
+ever a test order, in which flags are tried; verdicts come from runs alone.
 """
 
 import contextlib
 import json
 import signal
 import subprocess
-import sys
 from pathlib import Path
 
 from bisect_cli.launchers import process
-from bisect_cli.search import NO_LEAD, Lead
-from bisect_cli.trainers import runfiles as trainer
-from maskrcnn.pieces import parse_flag
+from bisect_cli.trainers import USER_ERROR, check, trainer_of
 
 SECONDS = 600  # after which a campaign begins without it: it would cost more than its order can save
-
-
-def argv(settings, file, case=None):
-    """The command that compares the pieces of a campaign's Settings and writes what it finds to `file`, as JSON.
-
-    Plants of other flags are left out: they act nowhere in the campaign, and the trainer would refuse them.
-    """
-    command = [*settings.trainer, "parity"] if settings.trainer else [sys.executable, "-m", "maskrcnn", "parity"]
-    command += ["--flags", ",".join(settings.flags), "--preset", settings.preset, "--seed", str(settings.seed)]
-    for plant in settings.plants:
-        if planted_flag(plant) in settings.flags:
-            command += ["--plant", plant]
-    for setting in settings.sets:
-        command += ["--set", setting]
-    return [*command, *(["--case", case] if case else []), "--json", str(file)]
-
-
-def planted_flag(plant):
-    """The flag of a --plant FLAG=FAULT. Raises UserError, with the nearest names, if there is no such flag."""
-    return parse_flag(plant.partition("=")[0])
+NO_COMMAND = "the trainer has no parity command"
 
 
 def show(settings, file, case=None, table=True):
@@ -46,9 +24,8 @@ def show(settings, file, case=None, table=True):
     """
     stdout = None if table else subprocess.DEVNULL
     with _interruptible():
-        child = subprocess.Popen(
-            argv(settings, file, case), stdin=subprocess.DEVNULL, stdout=stdout, start_new_session=True
-        )
+        command = trainer_of(settings).parity_argv(settings, file, case)
+        child = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=stdout, start_new_session=True)
         try:
             return child.wait()
         except BaseException:
@@ -60,17 +37,17 @@ def show(settings, file, case=None, table=True):
 def digest(file):
     """What a campaign keeps of the trainer's JSON in `file`, None if there is no whole one.
 
-    `differ` (worst first), `same_computation` and `agree` share the flags out: those whose forms differ, those that
-    build the same graph on or off (placebos), and all others. seconds: what it took. reason: "".
+    `differ` (worst first), `same_computation` and `agree` share the flags out: those whose implementations differ,
+    those that build the same graph on or off (placebos), and all others. seconds: what it took. reason: "".
     """
     try:
-        told = json.loads(Path(file).read_text(), parse_constant=lambda _: None)  # the log takes no NaN
-        pieces = sorted(told["pieces"], key=_severity, reverse=True)
+        record = json.loads(Path(file).read_text(), parse_constant=lambda _: None)  # the log takes no NaN
+        pieces = sorted(record["pieces"], key=_severity, reverse=True)
         differ = [piece for piece in pieces if not piece["agrees"]]
-        agree = [piece for piece in told["pieces"] if piece["agrees"]]
+        agree = [piece for piece in record["pieces"] if piece["agrees"]]
         return {
             "reason": "",
-            "seconds": float(told["seconds"]),
+            "seconds": float(record["seconds"]),
             "differ": [{key: p[key] for key in ("flag", "error", "p_value", "worst", "reproduce")} for p in differ],
             "same_computation": [piece["flag"] for piece in agree if piece["same_computation"]],
             "agree": [piece["flag"] for piece in agree if not piece["same_computation"]],
@@ -86,17 +63,10 @@ def nothing(reason):
 
 def why_none(settings, code, stderr):
     """The reason that there is no result, from the trainer's exit code and error output."""
-    if code == trainer.USER_ERROR and settings.trainer:
-        return "the trainer has no parity command"
-    said = trainer.last_line(stderr)
-    return f"it gave no result, {trainer.exit_words(code)}{': ' + said if said else ''}"
-
-
-def lead(told):
-    """The order in which to try that a digest speaks for; None speaks for none."""
-    if not told:
-        return NO_LEAD
-    return Lead(tuple(piece["flag"] for piece in told["differ"]), tuple(told["same_computation"]))
+    if code == USER_ERROR and not trainer_of(settings).has_parity(settings):
+        return NO_COMMAND
+    said = check.last_line(stderr)
+    return f"it gave no result, {check.exit_words(code)}{': ' + said if said else ''}"
 
 
 def _severity(piece):

@@ -1,7 +1,7 @@
 """Other searches, run on the same landscapes.
 
 They know a run as failed or passed, so theirs is put to a threshold: below the mean of the baseline's runs by more than
-half of what a culprit costs. What a culprit costs they are told, which our own search is not. A crashed run is made
+half of what a culprit costs. They are given what a culprit costs, which our own search is not. A crashed run is made
 again. Every run counts, the baseline's too.
 
 A peer is a function `peer(flags, fails, seed) -> culprits`: fails(subset) makes a run and says whether it failed; seed

@@ -26,7 +26,7 @@ def search(flags, fails, seed, count=1):
 
     def minimise(rest):
         culprit = _search(rest, [], 0, hashes, agreed)
-        agreed(culprit)  # the confirmation: bisect reports a pass of it, and goes on
+        agreed(culprit)  # the confirmation: bisect reports a pass of it, and continues
         return culprit
 
     return all_culprits(flags, agreed, minimise)

@@ -1,2 +1,2 @@
 class Inconclusive(Exception):
-    """A search met what it does not know how to go on from, such as two runs of one subset that disagree."""
+    """A search met what it cannot continue from, such as two runs of one subset that disagree."""

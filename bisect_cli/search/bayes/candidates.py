@@ -2,19 +2,22 @@
 
 import numpy as np
 
-from bisect_cli.campaign.subsets import BLOCKS
+from bisect_cli.search.bayes.hypotheses import as_rows
 from bisect_cli.search.bayes.posterior import ranked
 
-RANDOM = 96
+RANDOM = 96  # random subsets
 CHANCES = (0.2, 0.35, 0.5, 0.65, 0.8)  # that a flag is on in a random subset
+LIVE_SHARE = 0.02  # of the likeliest flag's odds, below which a flag is not drawn at random
 
 
-def candidates(flags, odds, more=()):
-    """Candidate subsets, each once: named blocks, their unions and complements, single flags and all but one, the
-    likeliest culprits so far and all but those, random ones; and `more`. odds: [n], of each flag to take part.
+def candidates(flags, blocks, odds, more=()):
+    """Candidate subsets, each once: blocks, their unions and complements, single flags and all but one, the likeliest
+    culprits so far and all but those, random ones; and `more`. blocks: as `group_rows` returns. odds: [n], of each flag
+    to take part.
     """
     n = len(flags)
-    found = [*named(flags), *np.eye(n, dtype=bool), *more, np.ones(n, bool)]  # and, as its complement, the baseline
+    pairs = [a | b for i, a in enumerate(blocks) for b in blocks[:i]]
+    found = [*blocks, *pairs, *np.eye(n, dtype=bool), *more, np.ones(n, bool)]  # and, as its complement, the baseline
     order = ranked(odds)
     for size in range(1, n):
         prefix = np.zeros(n, bool)
@@ -26,7 +29,7 @@ def candidates(flags, odds, more=()):
             row[start : start + size] = True
             found.append(row)
     rng = np.random.default_rng(n)
-    live = odds > 0.02 * odds.max()  # the others stay off, or on: they make no difference
+    live = odds > LIVE_SHARE * odds.max()  # the others stay off, or on: they make no difference
     for number in range(RANDOM):
         row = rng.random(n) < CHANCES[number % len(CHANCES)]
         found.append(row & live)
@@ -34,18 +37,11 @@ def candidates(flags, odds, more=()):
     return list({row.tobytes(): row for row in found}.values())
 
 
-def named(flags):
-    """The named blocks among these flags, and the unions of two of them."""
-    single = _blocks(flags)
-    return [*single, *(a | b for i, a in enumerate(single) for b in single[:i])]
-
-
-def plainness(flags, row):
+def plainness(row, blocks):
     """How easily people recognise a subset, smaller is easier: blocks and single flags (or all but one), unions of two
     blocks, then by how many runs of neighbours it is made of, and its size.
     """
     size = int(row.sum())
-    blocks = _blocks(flags)
     if size in (1, len(row)) or any((row == block).all() for block in blocks):
         return 0, 1, size
     if size == len(row) - 1 or any((~row == block).all() for block in blocks):
@@ -54,6 +50,7 @@ def plainness(flags, row):
     return 2, pieces, size
 
 
-def _blocks(flags):
-    rows = [np.array([flag in block.flags for flag in flags]) for block in BLOCKS.values() if len(block.flags) > 1]
+def group_rows(flags, groups):
+    """The groups as subsets of these flags: what they have of each, where that is several flags and not all."""
+    rows = as_rows([group.flags for group in groups], flags)
     return [row for row in rows if row.sum() > 1 and not row.all()]

@@ -11,32 +11,22 @@ import numpy as np
 
 from bisect_cli.evidence.judge import log_sum
 
-# A kind of hypothesis, as its culprits written in columns of an index table. The priors of the kinds: a set is bisected
-# because it failed, but what breaks one metric often leaves the other, so nothing is as likely as one flag. Of the two
-# real culprits in 2019 each acted by itself, and a wrong adapter between two pieces is as real, so two flags together
-# are as likely as two by themselves; three are rare. A wrong factor of two costs about one run, and in campaigns where
-# something does break, nothing at .3 made its beliefs too high by a tenth.
-NOTHING, ONE, TOGETHER, INDEPENDENT = (), ((0,),), ((0, 1),), ((0,), (1,))
-THREE_TOGETHER, THREE_INDEPENDENT, PAIR_AND_ONE = ((0, 1, 2),), ((0,), (1,), (2,)), ((0, 1), (2,))
-KINDS = {
-    NOTHING: 0.2,
-    ONE: 0.4,
-    TOGETHER: 0.16,
-    INDEPENDENT: 0.16,
-    THREE_TOGETHER: 0.02,
-    THREE_INDEPENDENT: 0.03,
-    PAIR_AND_ONE: 0.03,
-}
-# Of several metrics, one may well be as it was: of the five faults that are plain in short training, two leave box AP
-# alone (docs/fault-effects.md).
-ONE_OF_SEVERAL = {NOTHING: 0.35}
+# A kind of hypothesis: its culprits, written in columns of an index table of flags. So ((0, 1),) is one culprit of two
+# flags, and ((0,), (1,)) are two culprits of one flag each.
+NOTHING, ONE, PAIR, INDEPENDENT = (), ((0,),), ((0, 1),), ((0,), (1,))
+TRIPLE, THREE_INDEPENDENT, PAIR_AND_ONE = ((0, 1, 2),), ((0,), (1,), (2,)), ((0, 1), (2,))
+
+
+def as_rows(subsets, flags):
+    """Subsets of these flags as an array, bool [C, n]."""
+    return np.array([[flag in subset for flag in flags] for subset in subsets], bool).reshape(-1, len(flags))
 
 
 class Family:
     """Hypotheses over n flags. log_prior: [H], of probabilities that sum to 1."""
 
-    def __init__(self, blocks, log_prior, n):
-        self.blocks = blocks  # (kind, [H of the kind, flags of the kind]) in the order of the hypotheses
+    def __init__(self, tables, log_prior, n):
+        self.tables = tables  # (kind, [H of the kind, flags of the kind]) in the order of the hypotheses
         self.log_prior = log_prior
         self.n = n
 
@@ -47,15 +37,15 @@ class Family:
         """
         n = len(weights)
         log_weights = np.log(weights)
-        blocks, logs = [], []
+        tables, logs = [], []
         for kind, prior in priors.items():
             table = _table(kind, n)
             if len(table):
                 log = log_weights[table].sum(axis=1)
-                blocks.append((kind, table))
+                tables.append((kind, table))
                 logs.append(np.log(prior) + log - log_sum(log))
         log_prior = np.concatenate(logs)
-        return cls(blocks, log_prior - log_sum(log_prior), n)
+        return cls(tables, log_prior - log_sum(log_prior), n)
 
     def __len__(self):
         return len(self.log_prior)
@@ -63,25 +53,25 @@ class Family:
     @property
     def single(self):
         """Which hypotheses have one culprit, be it of several flags: bool [H]."""
-        return np.concatenate([np.full(len(table), len(kind) == 1) for kind, table in self.blocks])
+        return np.concatenate([np.full(len(table), len(kind) == 1) for kind, table in self.tables])
 
     def broken(self, subsets):
         """Which hypotheses say that which subsets are broken. subsets: bool [C, n]; returns bool [C, H]."""
-        told, start = np.zeros((len(subsets), len(self)), bool), 0
-        for kind, table in self.blocks:
-            some = told[:, start : start + len(table)]
+        result, start = np.zeros((len(subsets), len(self)), bool), 0
+        for kind, table in self.tables:
+            some = result[:, start : start + len(table)]
             for culprit in kind:
                 every = subsets[:, table[:, culprit[0]]]
                 for column in culprit[1:]:
                     every &= subsets[:, table[:, column]]
                 some |= every
             start += len(table)
-        return told
+        return result
 
     def takes_part(self, probability):
         """The probability of each flag to be in a culprit, [n], given that of each hypothesis, [H]."""
         total, start = np.zeros(self.n), 0
-        for _, table in self.blocks:
+        for _, table in self.tables:
             mine = probability[start : start + len(table)]
             for column in table.T:
                 total += np.bincount(column, mine, self.n)
@@ -90,7 +80,7 @@ class Family:
 
     def culprits(self, number):
         """The culprits of a hypothesis, as tuples of flag numbers."""
-        for kind, table in self.blocks:
+        for kind, table in self.tables:
             if number < len(table):
                 return tuple(tuple(int(table[number, column]) for column in culprit) for culprit in kind)
             number -= len(table)
@@ -98,22 +88,26 @@ class Family:
 
     def holding(self, culprit):
         """Which hypotheses have exactly this culprit, flag numbers in their order, among theirs: bool [H]."""
-        told = []
-        for kind, table in self.blocks:
+        result = []
+        for kind, table in self.tables:
             found = np.zeros(len(table), bool)
             for columns in kind:
                 if len(columns) == len(culprit):
                     found |= (table[:, columns] == culprit).all(axis=1)
-            told.append(found)
-        return np.concatenate(told)
+            result.append(found)
+        return np.concatenate(result)
 
     def kept(self, mask):
         """The hypotheses of a mask, [H], alone; their priors are as they were."""
-        blocks, start = [], 0
-        for kind, table in self.blocks:
-            blocks.append((kind, table[mask[start : start + len(table)]]))
+        tables, start = [], 0
+        for kind, table in self.tables:
+            tables.append((kind, table[mask[start : start + len(table)]]))
             start += len(table)
-        return Family(blocks, self.log_prior[mask], self.n)
+        return Family(tables, self.log_prior[mask], self.n)
+
+    def with_prior(self, log_prior):
+        """The same hypotheses with another prior, [H], which need not sum to 1."""
+        return Family(self.tables, log_prior - log_sum(log_prior), self.n)
 
 
 @lru_cache(maxsize=32)

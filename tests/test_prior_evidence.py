@@ -11,16 +11,18 @@ from rich.console import Console
 from test_bayes import campaign, named
 
 from bisect_cli.analysis import analyse
-from bisect_cli.campaign.state import Settings
-from bisect_cli.campaign.subsets import ALL
+from bisect_cli.campaign.settings import Settings
 from bisect_cli.cli import main
-from bisect_cli.evidence import prior as hearsay
+from bisect_cli.errors import UserError
+from bisect_cli.evidence import prior
 from bisect_cli.report.table import render
-from bisect_cli.search import Question, bayes
-from bisect_cli.storage import journal, store
-from maskrcnn.errors import UserError
+from bisect_cli.run import journal
+from bisect_cli.search import Question, find
+from bisect_cli.storage import store
+from bisect_cli.trainers.maskrcnn import SPEC
 
-W = math.log(hearsay.WEAK)
+ALL = SPEC.flag_names
+W = math.log(prior.MOST_ODDS)
 HEAD = "date,flags,metric,verdict\n"
 FAULT = {"segm": [["ROI_ALIGN_MASK"]]}
 
@@ -41,7 +43,8 @@ def test_a_journal_is_read(file):
             HEAD
             + "2019-03-20,RPN_LOSS ROI_ALIGN_BOX,bbox,converged\n,roi_align_box + BATCH_RPN_LOSS,segm/AP_small,Broken\n"
             '2019-03-21,L2B4,segm/AP,"diverged"\n,,segm,fine\n'
-        )
+        ),
+        SPEC,
     )
     assert rows == [
         [["RPN_LOSS", "ROI_ALIGN_BOX"], "bbox", -W],
@@ -58,7 +61,7 @@ def test_a_journal_is_read(file):
         ("flags,metric\n", "line 1: no column verdict;"),
         (
             HEAD + ",MASK_LOSS,segm,fine\n,MASK_LOS,segm,fine\n",
-            "line 3: unknown flag or block 'MASK_LOS': did you mean",
+            "line 3: unknown flag or group 'MASK_LOS': did you mean",
         ),
         (HEAD + ",MASK_LOSS,mask,fine\n", "line 2: unknown metric 'mask'"),
         (HEAD + ",MASK_LOSS,segm,running\n", "line 2: unknown verdict 'running': known: fine, converged, broken"),
@@ -66,23 +69,23 @@ def test_a_journal_is_read(file):
         (HEAD + ",MASK_LOSS,segm,fine,more\n", "line 2: it has other columns than line 1"),
     ],
 )
-def test_what_a_journal_may_not_hold_is_told_with_its_line(file, text, said):
-    with pytest.raises(UserError) as told:
-        journal.read(file(text))
-    assert said in str(told.value) and "\n" not in str(told.value)
+def test_what_a_journal_may_not_hold_is_said_with_its_line(file, text, said):
+    with pytest.raises(UserError) as error:
+        journal.read(file(text), SPEC)
+    assert said in str(error.value) and "\n" not in str(error.value)
 
 
 def test_a_file_that_is_no_journal(tmp_path):
     for path, said in ((tmp_path, "cannot be read"), (tmp_path / "no.csv", "cannot be read")):
         with pytest.raises(UserError, match=said):
-            journal.read(path)
+            journal.read(path, SPEC)
     (tmp_path / "binary.csv").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(UserError, match="no CSV file in UTF-8"):
-        journal.read(tmp_path / "binary.csv")
+        journal.read(tmp_path / "binary.csv", SPEC)
 
 
-def test_hearsay_of_a_set_has_a_limit():
-    settings = Settings("x", BLOCK)
+def test_prior_evidence_on_a_set_has_a_limit():
+    settings = Settings("x", SPEC, BLOCK, ("bbox", "segm"))
     rows = [
         [["MASK_LOSS"], "segm", 9.0],
         [["MASK_LOSS"], "segm", W],
@@ -90,19 +93,19 @@ def test_hearsay_of_a_set_has_a_limit():
         [list(BLOCK), "bbox", W],
     ]
     others = [[[], "segm", W], [["RPN_LOSS", "MASK_LOSS"], "segm", W], [["MASK_LOSS"], "segm/AP_small", W]]
-    assert hearsay.weighed(rows + others, settings) == {"bbox": {BLOCK: 0.0}, "segm": {("MASK_LOSS",): W}}
+    assert prior.weigh(rows + others, settings) == {"bbox": {BLOCK: 0.0}, "segm": {("MASK_LOSS",): W}}
 
 
-def odds(told):
+def odds(rows):
     """Of the likeliest two explanations, before any run."""
-    plan = bayes.search(Question(BLOCK, {"segm": {}}, hearsay={"segm": told})).plans["segm"]
+    plan = find("bayes").answer(Question(BLOCK, {"segm": {}}, prior_evidence={"segm": rows})).plans["segm"]
     return {belief.culprits: belief.probability for belief in plan.beliefs}
 
 
-def test_hearsay_moves_the_prior_by_what_it_says_and_no_more():
-    plain, told = odds({}), odds({("MASK_LOSS",): W})
+def test_prior_evidence_moves_the_prior_by_what_it_says_and_no_more():
+    plain, moved = odds({}), odds({("MASK_LOSS",): W})
     one, other = (("MASK_LOSS",),), (("ROI_ALIGN_MASK",),)
-    assert told[one] / told[other] == pytest.approx(3 * plain[one] / plain[other])
+    assert moved[one] / moved[other] == pytest.approx(3 * plain[one] / plain[other])
     sets = [BLOCK, BLOCK[:2], BLOCK[1:], BLOCK[:1], BLOCK[2:], BLOCK[1:2]]
     most = odds({subset: W if "MASK_LOSS" in subset else -W for subset in sets})
     assert most[one] / most[other] <= 20.001 * plain[one] / plain[other]
@@ -116,7 +119,7 @@ def test_a_false_journal_neither_names_nor_clears(culprits):
     wrong[tuple(flag for flag in ALL if flag != "GENERATE_PROPOSALS")] = -W
     if culprits:
         wrong[ALL] = wrong[culprits[0]] = -W
-    plan, _, table = campaign(ALL, culprits, hearsay={"segm": wrong})
+    plan, _, table = campaign(ALL, culprits, prior_evidence={"segm": wrong})
     assert named(plan) == culprits and bool(plan.clean) == (not culprits)
     for culprit in plan.culprits:
         assert culprit.flags in table and tuple(f for f in ALL if f not in culprit.flags) in table
@@ -125,8 +128,11 @@ def test_a_false_journal_neither_names_nor_clears(culprits):
 
 
 def test_a_true_journal_saves_runs():
-    told = {(flag,): W if flag == "RPN_LOSS" else -W for flag in ALL}
-    spent = [sum(v.runs for v in campaign(ALL, [("RPN_LOSS",)], hearsay=h)[2].values()) for h in ({}, {"segm": told})]
+    right = {(flag,): W if flag == "RPN_LOSS" else -W for flag in ALL}
+    spent = []
+    for evidence in ({}, {"segm": right}):
+        _, _, table = campaign(ALL, [("RPN_LOSS",)], prior_evidence=evidence)
+        spent.append(sum(verdict.runs for verdict in table.values()))
     assert spent[1] < spent[0]
 
 
@@ -149,31 +155,31 @@ def cli(tmp_path, monkeypatch):
     return call
 
 
-def test_a_campaign_that_heard_a_false_journal(cli):
-    told = cli("start", "--flags", "L2B5", "--name", "x", "--journal", "old.csv")
-    assert "journal old.csv: 3 verdicts heard, weak evidence (at most 3:1 a set); 2 left out, of the baseline, " in told
+def test_a_campaign_with_a_false_journal(cli):
+    output = cli("start", "--flags", "L2B5", "--name", "x", "--journal", "old.csv")
+    assert "journal old.csv: 3 verdicts as prior evidence (at most 3:1 a set); 2 left out, of the baseline, " in output
     analysis = analyse(store.load(cli.bench.runs / "x")[0])
     assert [one.flags for one in analysis.plans["segm"].culprits] == [("ROI_ALIGN_MASK",)]
     assert analysis.plans["bbox"].clean
-    assert analysis.hearsay["segm"] == {("ROI_ALIGN_MASK",): -W, BLOCK: -W, ("MASK_LOSS",): W}
-    shown = json.loads(cli("status", "x", "--json"))["hearsay"]
+    assert analysis.prior_evidence["segm"] == {("ROI_ALIGN_MASK",): -W, BLOCK: -W, ("MASK_LOSS",): W}
+    shown = json.loads(cli("status", "x", "--json"))["prior_evidence"]
     assert shown["bbox"] == [] and shown["segm"][0]["label"] == "ROI_ALIGN_MASK"
     assert "    MASK_LOSS: 3.0 times likelier broken than fine" in cli("explain", "x")
 
 
-def test_other_searches_say_that_they_do_not_listen(cli):
-    told = cli("start", "--flags", "L2B5", "--name", "x", "--journal", "old.csv", "--search", "halving")
-    assert "note: --journal does nothing: --search halving goes by runs alone." in told
-    assert "journals this is not heard:" in cli("explain", "x")
+def test_other_searches_say_that_they_do_not_use_it(cli):
+    output = cli("start", "--flags", "L2B5", "--name", "x", "--journal", "old.csv", "--search", "halving")
+    assert "note: --journal does nothing: --search halving goes by runs alone." in output
+    assert "journals, which counts for nothing:" in cli("explain", "x")
 
 
 def test_size_classes_are_judged_like_any_metric(cli):
-    told = cli("start", "--flags", "L2B5", "--name", "x", "--metrics", "bbox,bbox/AP_small", code=2)
-    assert "metric 'bbox/AP_small' will not be in the results" in told and "choose among bbox/AP, segm/AP." in told
+    output = cli("start", "--flags", "L2B5", "--name", "x", "--metrics", "bbox,bbox/AP_small", code=2)
+    assert "metric 'bbox/AP_small' will not be in the results" in output and "choose among bbox/AP, segm/AP." in output
     assert not cli.bench.starts()
     cli.bench.set(breaks={"bbox/AP_small": [["MASK_LOSS"]]}, sizes=True)
-    told = cli("start", "--flags", "L2B5", "--name", "x", "--metrics", "bbox,segm,bbox/AP_small")
-    assert "bbox/AP_small: MASK_LOSS (confidence 9" in told and "segm: nothing breaks" in told
+    output = cli("start", "--flags", "L2B5", "--name", "x", "--metrics", "bbox,segm,bbox/AP_small")
+    assert "bbox/AP_small: MASK_LOSS (confidence 9" in output and "segm: nothing breaks" in output
     shown = json.loads(cli("status", "x", "--json"))
     assert shown["metrics"] == ["bbox", "segm", "bbox/AP_small"] and shown["culprits"]["bbox/AP_small"]
     assert shown["baseline"]["bbox/AP_small"]["runs"] == 3
@@ -187,15 +193,18 @@ def test_size_classes_are_judged_like_any_metric(cli):
 
 def test_the_scale_of_the_judge_can_be_said(cli):
     words = ["start", "--flags", "L2B5", "--name", "x", "--noise", ".004", "--smallest-drop", ".02"]
-    told = cli(*words, "--dry-run")
-    assert "Seeds are taken to differ by .004 of AP until the baseline tells, and drops of .020 and more" in told
+    output = cli(*words, "--dry-run")
+    assert "Seeds are taken to differ by .004 until the baseline shows more, and drops of .020 and more" in output
     assert "drops of .100 and more are looked for (smaller ones, as .020, would drown)" in cli(
         *words[:5], "--noise", ".04", "--smallest-drop", ".02", "--dry-run"
     )
     cli(*words)
     settings = store.load(cli.bench.runs / "x")[0].settings
     assert (settings.noise, settings.smallest_drop) == (0.004, 0.02)
-    assert analyse(store.load(cli.bench.runs / "x")[0]).scales["segm"] == (0.004, 0.02, 0.0)
+    prior_of_segm = analyse(store.load(cli.bench.runs / "x")[0]).yardsticks["segm"].noise_prior
+    assert (prior_of_segm.noise, prior_of_segm.smallest_drop, prior_of_segm.beside) == (0.004, 0.02, 0.0)
     assert "with other noise" in cli(*words[:5], "--noise", ".005", "--smallest-drop", ".02", code=2)
     for value in ("0", "-1", "3", "nan", "inf"):
-        assert f"--noise {value}: give AP as a fraction" in cli(*words[:5], "--noise", value, code=2)
+        assert f"--noise {value}: write a number above 0 and below 0.5 in the metric's own unit" in cli(
+            *words[:5], "--noise", value, code=2
+        )

@@ -1,0 +1,27 @@
+"""`maskrcnn-bisect resume`"""
+
+import click
+
+from bisect_cli.cli import options, screen
+
+
+@click.command("resume")
+@click.argument("name")
+@click.option("--add-flags", metavar="A,B,...", help="Flags or groups to bisect as well; the runs so far still count.")
+@options.slots
+@options.max_runs
+@options.runs_dir
+def command(name, add_flags, slots, max_runs, runs_dir):
+    """Resume a campaign where it was; also with more slots, runs or flags.
+
+    Where code, data or software have changed since, runs of before are stale: they say little, and others are made.
+    """
+    from bisect_cli.run import session
+    from bisect_cli.storage import store
+
+    options.check_numbers(slots, max_runs)
+    folder = store.find(runs_dir, name)
+    outcome = session.resume(
+        folder, screen.listener(folder), screen.note, slots=slots, max_runs=max_runs, add_flags=add_flags
+    )
+    return screen.finish(folder, outcome)

@@ -1,0 +1,83 @@
+"""What commands print on: tables on a terminal, else plain lines."""
+
+import contextlib
+import json
+import sys
+
+import click
+
+
+def is_terminal():
+    return sys.stdout.isatty()
+
+
+def console():
+    from rich.console import Console
+
+    return Console(highlight=False)
+
+
+def note(sentence):
+    """A remark beside the output."""
+    click.echo(f"note: {sentence}", err=True)
+
+
+def show(summary):
+    """Prints a summary."""
+    if is_terminal():
+        from bisect_cli.report.table import render
+
+        console().print(render(summary))
+    else:
+        from bisect_cli.report.lines import plain
+
+        for line in plain(summary):
+            click.echo(line)
+
+
+def listener(folder):
+    """A context manager with the listener of a campaign for this output: a live table, or lines."""
+    if is_terminal():
+        from bisect_cli.report.live import LiveTable
+
+        return LiveTable(console(), folder)
+    from bisect_cli.report.lines import Lines
+
+    return contextlib.nullcontext(Lines(click.echo))
+
+
+@contextlib.contextmanager
+def viewer(as_json=False, watch=False):
+    """A function that shows one summary after the other of a campaign."""
+    if as_json:
+        yield lambda summary: click.echo(json.dumps(summary, indent=None if watch else 2))
+    elif watch and is_terminal():
+        from rich.live import Live
+
+        from bisect_cli.report.table import render
+
+        with Live(console=console(), auto_refresh=False) as live:
+            yield lambda summary: live.update(render(summary), refresh=True)
+    else:
+        yield _WhenChanged()
+
+
+class _WhenChanged:
+    """Shows a summary where a trial has changed since the last one."""
+
+    def __init__(self):
+        self.trials = None
+
+    def __call__(self, summary):
+        if summary["trials"] != self.trials:
+            show(summary)
+        self.trials = summary["trials"]
+
+
+def finish(folder, outcome):
+    """Shows how a session ended, and returns the exit code of that."""
+    from bisect_cli.cli import EXIT
+    from bisect_cli.report.summary import summarize
+
+    show(summarize(folder, outcome.state, outcome.analysis, outcome.notes))
+    return EXIT[outcome.state.state]

@@ -1,0 +1,176 @@
+"""`maskrcnn-bisect start`"""
+
+import os
+from pathlib import Path
+
+import click
+
+from bisect_cli import search, trainers
+from bisect_cli.cli import options, screen
+from bisect_cli.errors import UserError
+
+TRAINER = trainers.find(trainers.DEFAULT)
+SPEC = TRAINER.spec({})  # for the help alone
+
+
+@click.command("start")
+@click.option(
+    "--flags",
+    "flag_text",
+    required=True,
+    metavar="A,B,...",
+    help="The failing set: flags, groups (`maskrcnn-bisect flags` lists both), or all.",
+)
+@click.option(
+    "--metric",
+    "--metrics",
+    "metrics",
+    multiple=True,
+    metavar="A,B,...",
+    help=f"What may break: {', '.join(metric.name for metric in SPEC.metrics)}. Repeatable; default "
+    f"{','.join(SPEC.default_metrics)}.",
+)
+@options.of_trainer(TRAINER)
+@click.option(
+    "--target", metavar="METRIC=VALUE,...", help="What a training that works reaches. Default: the trainer's, if any."
+)
+@click.option("--seeds", default=3, show_default=True, help="Runs of the baseline.")
+@click.option("--seed", default=0, show_default=True, help="The first seed.")
+@click.option(
+    "--search",
+    type=click.Choice(search.names()),
+    default=search.DEFAULT,
+    show_default=True,
+    help="How to choose the next run (docs/deciding.md).",
+)
+@click.option(
+    "--suspect",
+    "suspects",
+    multiple=True,
+    metavar="FLAG[=TIMES]",
+    help="A likely culprit, so many times likelier than another flag (default 6). Repeatable.",
+)
+@click.option("--trust", "trusts", multiple=True, metavar="FLAG", help="An unlikely culprit. Repeatable.")
+@click.option(
+    "--noise",
+    multiple=True,
+    metavar="[METRIC=]NUMBER",
+    help="What seeds differ by, as far as known, in the metric's unit. Default: the trainer's, or the baseline's.",
+)
+@click.option(
+    "--smallest-drop",
+    multiple=True,
+    metavar="[METRIC=]NUMBER",
+    help="The smallest loss worth naming. Default: the trainer's, or a tenth of the largest seen.",
+)
+@click.option("--from", "sources", multiple=True, metavar="CAMPAIGN", help="Import the runs of another. Repeatable.")
+@click.option(
+    "--journal",
+    "journals",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    metavar="FILE.csv",
+    help="Old verdicts, as prior evidence (docs/bisecting.md). Repeatable.",
+)
+@options.slots
+@options.max_runs
+@click.option("--name", help="Name of the campaign; one that exists is resumed. Default: the date and a number.")
+@click.option(
+    "--dry-run", is_flag=True, help="Say what would run first, how many runs at most and about how long; write nothing."
+)
+@click.option(
+    "--parity/--no-parity",
+    default=True,
+    show_default=True,
+    help="Compare the implementations of each flag first, for the order in which to try.",
+)
+@click.option(
+    "--early-stop/--no-early-stop",
+    default=True,
+    show_default=True,
+    help="Stop a run once its curve so far settles its verdict (docs/early-stopping.md).",
+)
+@options.runs_dir
+@click.pass_obj
+def command(trainer_command, name, slots, max_runs, dry_run, parity, runs_dir, sources, journals, **given):
+    """Train a baseline and the failing set, and narrow the set down to what breaks it."""
+    from bisect_cli.campaign.settings import check_name
+    from bisect_cli.campaign.state import State
+    from bisect_cli.run import journal, reconcile, session
+    from bisect_cli.storage import store
+    from bisect_cli.trainers.check import check
+
+    options.check_numbers(slots, max_runs)
+    options.positive("--seeds", given["seeds"], "a baseline needs a run")
+    if name:
+        check_name(name)
+    settings = _settings(name, TRAINER.spec(options.trainer_options(TRAINER, given, trainer_command)), given)
+    rows = {str(path): journal.read(path, settings.spec) for path in journals}
+    others = {source: _other(runs_dir, source, name) for source in sources}
+    existing = State(settings)
+    if name in store.names(runs_dir):
+        existing = store.load(runs_dir / name)[0]
+        session.check_same(existing.settings, settings, runs_dir / name)
+    found = check(settings, runs_dir.resolve() / (name or "check") / "out")
+    for sentence in (*TRAINER.notes(settings), *_without_effect(settings, rows)):
+        screen.note(sentence)
+    if dry_run:
+        from bisect_cli.cli.dry_run import show
+        from bisect_cli.run.forecast import forecast
+
+        changes = reconcile.changes(existing, found, (), others, rows)
+        return show(forecast(existing, changes, runs_dir, slots, max_runs), parity)
+    folder = store.create(runs_dir, name)
+    outcome = session.run(
+        folder,
+        screen.listener(folder),
+        screen.note,
+        slots=slots,
+        max_runs=max_runs,
+        settings=settings,
+        parity=parity,
+        changes=lambda state: reconcile.changes(state, found, (), others, rows),
+    )
+    return screen.finish(folder, outcome)
+
+
+def _settings(name, spec, given):
+    from bisect_cli.campaign import settings as parse
+
+    metrics, flags = spec.parse_metrics(given["metrics"]), spec.parse_flags(given["flag_text"])
+    declared = {metric: spec.metric(metric).target for metric in metrics}
+    known = {metric: target for metric, target in declared.items() if target is not None}
+    return parse.Settings(
+        name or "",
+        spec,
+        flags,
+        metrics,
+        targets=parse.parse_targets(given["target"], spec, metrics) if given["target"] else known,
+        search=given["search"],
+        suspects=parse.parse_suspects(given["suspects"], spec, flags),
+        trusts=parse.parse_trusts(given["trusts"], spec, flags),
+        noise=parse.parse_amounts("--noise", given["noise"], spec, metrics),
+        smallest_drop=parse.parse_amounts("--smallest-drop", given["smallest_drop"], spec, metrics),
+        seeds=given["seeds"],
+        seed=given["seed"],
+        early_stop=given["early_stop"],
+        workdir=os.getcwd(),
+    )
+
+
+def _without_effect(settings, rows):
+    """What the user should know of options that do nothing here."""
+    if rows and not search.find(settings.search).uses_prior_evidence:
+        yield f"--journal does nothing: --search {settings.search} goes by runs alone."
+
+
+def _other(runs_dir, source, name):
+    """The State of the campaign to import runs from."""
+    from bisect_cli.storage import store
+
+    if source == name:
+        raise UserError(f"--from {source}: that is this campaign itself; name another.")
+    state, _ = store.load(store.find(runs_dir, source))
+    if state.settings is None:
+        raise UserError(f"--from {source}: that campaign has lost its settings; leave it out.")
+    return state

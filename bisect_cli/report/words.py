@@ -1,0 +1,113 @@
+"""What a campaign comes to, in words; drawn from its summary."""
+
+from bisect_cli.campaign.spec import Spec
+from bisect_cli.report.numbers import count, number, percent
+
+
+def metrics_of(summary):
+    """{name: spec.Metric} of a summary's metrics."""
+    spec = Spec.from_json(summary["spec"])
+    return {name: spec.metric(name) for name in summary["metrics"]}
+
+
+def verdict_lines(summary):
+    """The result in plain sentences: for each metric, and for how the campaign stands unless it has simply finished."""
+    lines = [line for metric in summary["metrics"] for line in _result_lines(summary, metric)]
+    if any(one == "clean" for one in summary["conclusion"].values()) and _undecided(summary):
+        lines.append(
+            "A result rests on all runs together; a subset marked undecided has too few runs of its own for a verdict "
+            "by itself."
+        )
+    if summary["state"] in ("interrupted", "inconclusive", "failed"):
+        reason = f" ({summary['reason']})" if summary["reason"] else ""
+        budget = " --max-runs N" if summary["max_runs"] and "budget" in summary["reason"] else ""
+        lines.append(f"{summary['state'].capitalize()}{reason}. Resume it with: {summary['resume']}{budget}")
+    return lines
+
+
+def _result_lines(summary, metric):
+    label = Spec.from_json(summary["spec"]).label
+    said, found = summary["conclusion"][metric], summary["culprits"][metric]
+    if summary["state"] == "failed":
+        yield f"{metric}: no result."
+    elif found:
+        named = [f"{' + '.join(one['flags'])} (confidence {percent(one['confidence'])})" for one in found]
+        yield f"{metric}: {' and '.join(named)} {'breaks it' if len(found) == 1 else 'each break it'}."
+    elif said == "clean":
+        sure = f" (confidence {percent(summary['clean'][metric])})" if summary["clean"][metric] is not None else ""
+        yield f"{metric}: nothing breaks{sure}; {label(tuple(summary['flags']))} trains as well as the baseline."
+    elif said == "searching":
+        yield f"{metric}: not known yet{_so_far(summary, metric, label)}."
+    if summary["unresolved"][metric] and said != "searching":
+        sets = [f"{label(tuple(one['flags']))}: {one['reason']}" for one in summary["unresolved"][metric]]
+        yield f"{metric}: could not be resolved: {'; '.join(sets)}."
+
+
+def _so_far(summary, metric, label):
+    suspects = summary["suspects"][metric]
+    if not suspects:
+        return ""
+    if summary["odds"][metric]:
+        return f"; so far: {odds_words(summary['odds'][metric])}"
+    return f"; narrowed to {' and '.join(suspect_words(one['flags'], one['with'], label) for one in suspects)}"
+
+
+def _undecided(summary):
+    """Whether a metric without a culprit has subsets that are undecided."""
+    return any(
+        summary["conclusion"][metric] == "clean" and numbers["call"] == "undecided"
+        for row in summary["subsets"]
+        for metric, numbers in row["evidence"].items()
+    )
+
+
+def suspect_words(part, held, label):
+    """A set under examination, with what is on beside it."""
+    return label(tuple(part)) + (f" (with {label(tuple(held))} on)" if held else "")
+
+
+def target_words(summary):
+    """The targets in words, "" where there is none."""
+    targets = {metric: summary["baseline"][metric]["target"] for metric in summary["metrics"]}
+    metrics = metrics_of(summary)
+    said = [f"{name} {number(value, metrics[name])}" for name, value in targets.items() if value is not None]
+    return f"target {', '.join(said)}" if said else ""
+
+
+def parity_lines(digest):
+    """What parity found, as parity.digest says, and what it is used for; no line before there is any."""
+    if not digest:
+        return []
+    if digest["reason"]:
+        return [f"parity: not known ({digest['reason']}); flags are tried in the trainer's order"]
+    differ, placebos, agree = (len(digest[key]) for key in ("differ", "same_computation", "agree"))
+    counts = [count(differ, "differs", "differ")]
+    counts += [count(placebos, "placebo")] * (placebos > 0)
+    counts += [count(agree, "agrees", "agree")] * (agree > 0)
+    whole = count(differ + placebos + agree, "flag")
+    lines = [f"parity: {whole} compared in {digest['seconds']:.0f} s: {', '.join(counts)}"]
+    for place, one in enumerate(digest["differ"]):
+        size = f", error {one['error']:.2g}" if one["error"] is not None else ""
+        chance = f", p {one['p_value']:.2g}" if one["p_value"] is not None else ""
+        order = "tried next" if place else "tried first"
+        lines.append(f"  {one['flag']} differs, so it is {order}: {one['worst']}{size}{chance}")
+    if placebos:
+        flags = ", ".join(digest["same_computation"])
+        lines.append(f"  {flags}: the same computation on or off (placebo), tried last")
+    return lines
+
+
+def verdict_words(summary):
+    """The result in as few words as a list has room for."""
+    words = []
+    for metric in summary["metrics"]:
+        found = " and ".join("+".join(one["flags"]) for one in summary["culprits"][metric])
+        said = summary["conclusion"][metric]
+        words.append(f"{metric}: {found or {'clean': 'nothing breaks', 'searching': 'not known yet'}.get(said, said)}")
+    return "; ".join(words)
+
+
+def odds_words(odds, most=3):
+    """The flags that most likely take part in a culprit, in words."""
+    likely = sorted(odds, key=lambda flag: -odds[flag])[:most]
+    return ", ".join(f"{flag} {odds[flag]:.0%}" for flag in likely)

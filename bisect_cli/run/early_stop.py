@@ -1,0 +1,56 @@
+"""Runs whose curve settles their verdict before their end are let go (docs/early-stopping.md)."""
+
+from bisect_cli.campaign.state import CANCELLED, STOPPED_EARLY, WAITING
+from bisect_cli.evidence import curves
+from bisect_cli.trainers import runfiles
+
+
+class EarlyStop:
+    """Looks at the curves of the runs under way."""
+
+    def __init__(self, recorder, attempts):
+        self.recorder, self.attempts = recorder, attempts
+        self._curves = {}  # trial id -> size of its metrics.jsonl when last read, and the Curve in it
+
+    def look(self):
+        """Lets the runs go that are settled. Of those waiting to be resumed it is logged at once: such a run was
+        interrupted, or lost, before it was let go.
+        """
+        state = self.recorder.state
+        if not state.settings.early_stop:
+            return
+        for trial in state.current:
+            # the baseline is what the others are compared with, so it is never in question
+            if trial.flags and not trial.ended and trial.state != CANCELLED and not self.attempts.is_leaving(trial):
+                early = self._settled(trial)
+                if early and trial in self.attempts:
+                    self.attempts.let_go(trial, STOPPED_EARLY, curves.words(early), early)
+                elif early and trial.state == WAITING:
+                    self.attempts.record_end(trial, STOPPED_EARLY, reason=curves.words(early), early=early)
+
+    def _settled(self, trial):
+        """Where a run can be stopped, as curves.stop, or None."""
+        state, analysis = self.recorder.state, self.recorder.analysis
+        relevance = analysis.relevance.get(trial.flags)
+        if relevance is None or not all(analysis.verdicts.values()):  # the baseline has to be complete
+            return None
+        own, looks = self._curve(trial), {}
+        ended = [one for one in state.trials_of(()) if one.metrics]
+        for metric, measured in analysis.yardsticks.items():
+            key = state.settings.metric(metric).key
+            baseline = {one.seed: {**self._curve(one).values(key), own.steps: one.metrics[key]} for one in ended}
+            largest = analysis.verdicts[metric][()].largest_drop
+            looks[metric] = measured.compare(baseline, own.values(key), trial.seed, own.steps, largest)
+        return curves.stop(looks, relevance, own.steps)
+
+    def _curve(self, trial):
+        """The evaluations of a run so far, as runfiles.Curve."""
+        settings, out = self.recorder.settings, self.attempts.out(trial)
+        try:
+            size = (out / "metrics.jsonl").stat().st_size
+        except OSError:
+            return runfiles.Curve({}, 0)
+        if self._curves.get(trial.id, (None,))[0] != size:
+            keys = [settings.metric(metric).key for metric in settings.metrics]
+            self._curves[trial.id] = size, runfiles.curve(out, keys)
+        return self._curves[trial.id][1]

@@ -1,0 +1,52 @@
+"""Has something changed while the campaign runs? A run that ends under another fingerprint than it was started with
+says so; the trainer is then asked again, beside the loop, which goes on meanwhile and starts nothing new.
+"""
+
+from bisect_cli.campaign import fingerprint
+from bisect_cli.campaign.events import Fingerprint
+from bisect_cli.errors import UserError
+from bisect_cli.trainers.check import Check
+
+
+class Recheck:
+    """At most one such question at a time."""
+
+    def __init__(self, recorder):
+        self.recorder = recorder
+        self._check = None
+        self._cause = None  # the Trial that it was asked for
+
+    @property
+    def pending(self):
+        return self._check is not None
+
+    def look(self, ended):
+        """Asks if one of these Trials, as they were before they ended, gives a reason, and logs an answer that is
+        there. Raises UserError if the answer explains nothing: the run was made on an unlike machine.
+        """
+        state = self.recorder.state
+        for before in ended:
+            if not self.pending and state.stale(state.trials[before.id]) and not state.stale(before):
+                self._cause = state.trials[before.id]
+                self._check = Check(state.settings, self.recorder.folder / "check" / "out")
+        if self.pending and self._check.done:
+            found = self._check.fingerprint()
+            self.close()
+            self._conclude(found)
+
+    def close(self):
+        """Ends a question under way."""
+        if self._check:
+            self._check.__exit__()
+            self._check = None
+
+    def _conclude(self, found):
+        state = self.recorder.state
+        changed = fingerprint.differences(state.fingerprint, found)
+        if not changed:
+            different = state.stale(self._cause)
+            raise UserError(
+                f"{self._cause.id} was trained with another {' and '.join(different)} than is found here: make the "
+                "machine that it ran on like this one, then resume."
+            )
+        self.recorder.record(Fingerprint(found, changed))

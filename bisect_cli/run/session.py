@@ -1,0 +1,154 @@
+"""A campaign opened, held and closed: what `start`, `resume` and `stop` do with one, whatever shows it."""
+
+import contextlib
+import dataclasses
+import time
+from typing import NamedTuple
+
+from bisect_cli import launchers
+from bisect_cli.analysis import Analysis, analyse
+from bisect_cli.campaign import events
+from bisect_cli.campaign.state import State
+from bisect_cli.campaign.subsets import union
+from bisect_cli.errors import UserError
+from bisect_cli.launchers import local
+from bisect_cli.run import reconcile
+from bisect_cli.run.controller import Controller
+from bisect_cli.run.recorder import Recorder
+from bisect_cli.storage import eventlog, lease, store
+from bisect_cli.trainers import trainer_of
+from bisect_cli.trainers.check import check
+
+STOP_SECONDS = 120  # to wait for a controller, which gives its runs a minute to save
+
+
+class Outcome(NamedTuple):
+    """How a session ended. notes: what was mended in the log, in sentences."""
+
+    state: State
+    analysis: Analysis
+    notes: tuple
+
+
+@contextlib.contextmanager
+def hold(folder, settings=None):
+    """Holds a campaign: its log, open for writing, and its State. A new one is given its settings, an old one must have
+    them. Raises UserError if another process holds it, or if it asks another question.
+    """
+    with contextlib.ExitStack() as held:
+        with store.writing(folder):
+            held.enter_context(lease.Lease(folder))
+            log = eventlog.Writer(folder / store.LOG)
+            held.callback(log.close)
+        state, _ = store.load(folder)
+        if state.settings is None:
+            if settings is None:
+                raise UserError(
+                    f"campaign '{folder.name}' has lost its settings: start it again with `maskrcnn-bisect start`."
+                )
+            state = _create(folder, log, state, settings)
+        elif settings is not None:
+            check_same(state.settings, settings, folder)
+        yield log, state
+
+
+def _create(folder, log, state, settings):
+    settings = dataclasses.replace(settings, name=folder.name)
+    event = events.Created(settings.to_json(), settings.spec.to_json())
+    with store.writing(folder):
+        log.append(events.record_of(event, time.time()))
+    return store.load(folder)[0]
+
+
+def check_same(existing, settings, folder):
+    """Raises UserError if a campaign of this name asks another question."""
+    if existing is None:
+        return
+    different = existing.differences(dataclasses.replace(settings, name=existing.name))
+    if different:
+        raise UserError(
+            f"name '{existing.name}' is already in use, with other {', '.join(different)}: choose another --name, "
+            f"or resume that one with `{store.resume_command(folder)}`."
+        )
+
+
+def run(folder, listener, note, *, slots=None, max_runs=None, settings=None, parity=True, changes=lambda state: []):
+    """Runs a campaign until it ends or is interrupted; returns the Outcome.
+
+    listener: a context manager that gives the listener of the Recorder. note: shows a sentence about the log. slots:
+    runs at once, None for as many as suit the machine. settings: of a new campaign. changes: what is to be logged
+    first, given the State.
+    """
+    with hold(folder, settings) as (log, state):
+        for sentence in log.notes:
+            note(sentence)
+        first = changes(state)
+        if not first and state.state == "finished":
+            return Outcome(state, analyse(state), log.notes)
+        store.copy_imported(folder, first)
+        with listener as listen:
+            recorder = Recorder(folder, log, state, listen)
+            launcher = _launcher(slots or default_slots(state.settings))
+            Controller(recorder, launcher, max_runs, parity=parity).run(first)
+        return Outcome(recorder.state, recorder.analysis, log.notes)
+
+
+def resume(folder, listener, note, *, slots=None, max_runs=None, add_flags=None):
+    """Runs an old campaign on, as `run`. add_flags: further ones to bisect, as people write them. Raises UserError if
+    the trainer refuses.
+    """
+    settings = store.load(folder)[0].settings
+    if settings is None:  # `hold` says so
+        return run(folder, listener, note)
+    spec = settings.spec
+    flags = spec.parse_flags(add_flags) if add_flags is not None else ()
+    if flags and set(flags) <= set(settings.flags):
+        raise UserError(f"--add-flags {add_flags}: campaign '{folder.name}' has them already.")
+    whole = dataclasses.replace(settings, flags=union(settings.flags, flags, order=spec.flag_names))
+    found = check(whole, folder.resolve() / "check" / "out")
+    return run(
+        folder,
+        listener,
+        note,
+        slots=slots,
+        max_runs=max_runs,
+        changes=lambda state: reconcile.changes(state, found, flags),
+    )
+
+
+def default_slots(settings):
+    """How many runs go at once if the user does not say."""
+    return 1 if trainer_of(settings).fills_machine(settings) else local.default_slots()
+
+
+def _launcher(slots):
+    return launchers.find(launchers.DEFAULT)(slots)
+
+
+def stop(folder, note):
+    """Asks a running campaign to save its runs and stop, and waits until it has; what a dead controller has left
+    running is stopped from here. Returns whether there was anything to stop. Raises RuntimeError if it does not stop.
+    """
+    held = lease.holder(folder)
+    state, _ = store.load(folder)
+    if held and held.alive is not False:
+        with store.writing(folder):
+            (folder / store.STOP).touch()
+        note(f"Asked process {held.pid} on {held.host} to stop; its runs are saving.")
+        _wait_for(folder, held)
+    elif state.running:
+        with hold(folder) as (log, state):
+            Controller(Recorder(folder, log, state), _launcher(state.slots or 1)).stop()
+    else:
+        return False
+    return True
+
+
+def _wait_for(folder, held):
+    deadline = time.monotonic() + STOP_SECONDS
+    while lease.holder(folder) == held:
+        if time.monotonic() > deadline:
+            raise RuntimeError(
+                f"process {held.pid} on {held.host} has not stopped within {STOP_SECONDS} s: look there."
+            )
+        time.sleep(0.2)

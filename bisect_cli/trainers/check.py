@@ -1,0 +1,144 @@
+"""Asking a trainer to look at its arguments and data, training nothing; it may take minutes on a slow disk."""
+
+import contextlib
+import json
+import os
+import re
+import signal
+import subprocess
+import tempfile
+import time
+
+from bisect_cli.campaign import fingerprint
+from bisect_cli.errors import UserError
+from bisect_cli.launchers import process
+from bisect_cli.trainers import USER_ERROR, as_shell, trainer_of, workdir
+
+SECONDS = 600  # the headers of COCO's 123,000 images, on a slow disk
+POLL = 0.05
+
+
+class Check:
+    """One such question under way, in a process of its own that is killed when this context ends."""
+
+    def __init__(self, settings, out):
+        self.settings = settings
+        self.command = trainer_of(settings).check_argv(settings, out)
+        self._files = [tempfile.TemporaryFile() for _ in range(2)]  # noqa: SIM115 - closed with this context
+        self._deadline = time.monotonic() + SECONDS
+        self._child = self._start() if self.command else None
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        if self._child and self._child.poll() is None:
+            process.signal_group(self._child.pid, signal.SIGKILL)
+            self._child.wait()
+        for file in self._files:
+            file.close()
+
+    @property
+    def done(self):
+        """Whether `fingerprint` answers at once. Raises UserError once it takes too long."""
+        if not self._child or self._child.poll() is not None:
+            return True
+        if time.monotonic() > self._deadline:
+            raise UserError(f"the trainer's check did not answer in {SECONDS} s: try `{as_shell(self.command)}`.")
+        return False
+
+    def fingerprint(self):
+        """What a run would be computed with now, None if the trainer does not say. Raises UserError with what it says
+        if it refuses, and if a metric of the campaign is not among those that it says it will report.
+        """
+        if not self._child:
+            return None
+        stdout, stderr = map(_text, self._files)
+        code = self._child.returncode
+        if code == USER_ERROR:
+            raise UserError(last_line(stderr) or f"the trainer refused its arguments: try `{as_shell(self.command)}`.")
+        if code:
+            raise RuntimeError(
+                f"the trainer's check failed with {exit_words(code)}: {last_line(stderr)} "
+                f"(try `{as_shell(self.command)}`)"
+            )
+        answer = _last_object(stdout.splitlines())
+        _check_metrics(self.settings, answer.get("metrics"))
+        return fingerprint.parse(answer.get("fingerprint", answer.get("key")))
+
+    def _start(self):
+        stdout, stderr = self._files
+        try:
+            return subprocess.Popen(
+                self.command,
+                stdin=subprocess.DEVNULL,
+                stdout=stdout,
+                stderr=stderr,
+                cwd=workdir(self.settings),
+                start_new_session=True,
+            )
+        except OSError as error:
+            raise UserError(
+                f"the trainer {self.command[0]} cannot be run ({error.strerror}): install it, or mend its path."
+            ) from None
+
+
+def check(settings, out):
+    """The fingerprint of a run of these Settings, waited for. Raises as Check, and UserError if something has to be
+    installed first.
+    """
+    missing = trainer_of(settings).missing(settings)
+    if missing:
+        raise UserError(missing)
+    with Check(settings, out) as asked:
+        while not asked.done:
+            time.sleep(POLL)
+        return asked.fingerprint()
+
+
+def last_line(text):
+    """The last line of a trainer's error output, without the name that a command line tool puts before it."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return re.sub("^error: ", "", lines[-1], flags=re.IGNORECASE) if lines else ""
+
+
+def exit_words(code):
+    """An exit code in words."""
+    if code < 0:
+        with contextlib.suppress(ValueError):
+            return f"killed by {signal.Signals(-code).name}"
+    return f"exit code {code}"
+
+
+def tail(folder):
+    """The end of the error output that a job has left in its folder."""
+    try:
+        with open(folder / "stderr.txt", "rb") as file:
+            file.seek(max(0, os.fstat(file.fileno()).st_size - 4096))
+            return file.read().decode(errors="replace")
+    except OSError:
+        return ""
+
+
+def _check_metrics(settings, reported):
+    for metric in settings.metrics if isinstance(reported, list) else ():
+        if settings.metric(metric).key not in reported:
+            raise UserError(
+                f"metric '{metric}' will not be in the results with these data: choose among "
+                f"{', '.join(map(str, reported))}."
+            )
+
+
+def _text(file):
+    file.seek(0)
+    return file.read().decode(errors="replace")
+
+
+def _last_object(lines):
+    """The last of these lines that is a JSON object, else an empty one."""
+    for line in reversed(lines):
+        with contextlib.suppress(ValueError):
+            record = json.loads(line)
+            if isinstance(record, dict):
+                return record
+    return {}
