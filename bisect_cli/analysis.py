@@ -124,10 +124,8 @@ def _judge(state, yardsticks):
             failure = f"the baseline, with all flags off, {what}: there is nothing to compare with"
             continue
         if not measured.known:
-            failure = (
-                f"nothing is known of the noise of {metric}, and a baseline of one finished run shows none: give "
-                "--noise, or --seeds 2 or more"
-            )
+            more = ", or --seeds 2 or more" if len(reference) == 1 else ""
+            failure = f"the baseline shows nothing of the noise of {metric}: give what is known of it by --noise{more}"
             continue
         target = settings.targets.get(metric)
         if target is not None and measured.falls_short(reference, target):

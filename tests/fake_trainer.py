@@ -9,12 +9,13 @@ First argument: a JSON file with
   curves    evaluations are written as `--set eval_every` asks, its steps taken as those of 1000: the accuracies at the
             end, times a part that grows towards 1, and give or take this number;
   slow      {flags joined by commas: seconds of such a run, instead};
-  key       what it says that runs depend on; {"flags": {flag: text}} among it where that flag is on; none without this;
-  elsewhere what the key of a run has instead, as on a machine that is unlike;
+  key       the fingerprint that it reports; {"flags": {flag: text}} among it where that flag is on; none without this;
+  elsewhere what the fingerprint of a run has instead, as on a machine that is unlike;
+  check     seconds that `--check` takes;
   sizes     reports bbox/AP_small and segm/AP_small, too, which `breaks` may name;
   parity    {flag: what differs from a piece that agrees}, or {"sleep": seconds}, {"crash": words} for the command
             `parity`, which there is none of without this.
-It keeps its step in `state.json`, so that a run goes on where it was, and notes each start beside the table in
+It keeps its step in `state.json`, so that a run is resumed where it was, and notes each start beside the table in
 `starts.txt`.
 """
 
@@ -58,6 +59,7 @@ def main():
     if given.data and not (Path(given.data) / "annotations").is_dir():
         sys.exit(refuse(f"{given.data} is not a COCO folder: it has no annotations/."))
     if given.check:
+        time.sleep(table.get("check", 0))
         print(json.dumps({"key": table.get("key"), "metrics": sorted(accuracies(table, flags, 0))}))
         return
     if has(flags, table.get("refuses", [])):

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -198,6 +199,31 @@ def test_a_change_while_runs_are_under_way(bench, cli):
     assert any(event["kind"] == "fingerprint" and event["changed"] == ["code"] for event in bench.events())
     assert {trial.fingerprint["code"] for trial in ended.current} == {"b"} and len(ended.trials_of(())) == 3
     assert any(ended.stale(trial) for trial in ended.trials.values())
+
+
+def test_the_loop_goes_on_while_the_trainer_is_asked_again(bench):
+    """The answer takes seconds: runs end meanwhile, none is started, and a request to stop is heard at once."""
+    looks, began = [], []
+
+    def listen(event, state, analysis):
+        if isinstance(event, events.Ended) and not began:
+            bench.set(breaks=FAULT, key=EDITED, check=60)
+            began.append(time.monotonic())
+        if began and event is None:
+            looks.append(len(bench.starts()))
+            if time.monotonic() > began[0] + 2:
+                (bench.runs / "c" / store.STOP).touch()
+
+    bench.set(breaks=FAULT, key=KEY, slow={"": 0.3})
+    ended = bench.run(listen=listen, changes=[events.Fingerprint(KEY)], slots=2, parity=False)
+    assert ended.state == "interrupted" and time.monotonic() < began[0] + 10
+    assert len(looks) > 5  # 2 s, at five looks a second
+    settled = looks[len(looks) // 2 :]
+    assert len(set(settled)) == 1, "a run was started while it was not known what it would be computed with"
+
+    bench.set(breaks=FAULT, key=EDITED)
+    again = bench.run(changes=[events.Fingerprint(EDITED, ("code",))])
+    assert again.state == "finished" and {trial.fingerprint["code"] for trial in again.current} == {"b"}
 
 
 def test_a_run_from_a_machine_with_other_code_is_said(bench, cli):

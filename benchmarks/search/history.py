@@ -94,8 +94,8 @@ def report(replays):
     head = [
         "",
         "replays",
-        f"named within {WITHIN}",
-        f"within {AFTER_FAILURE} of the first failure",
+        "in time",
+        "after failure",
         "both",
         "runs until named",
         "runs in all",
