@@ -1,6 +1,6 @@
 """`python -m maskrcnn`: trains, scores and shows one Mask R-CNN.
 
-Exit codes: 0 done; 2 a user's mistake, told in one line; 128 + n stopped by signal n with the state saved (143 for
+Exit codes: 0 done; 2 a user's mistake, said in one line; 128 + n stopped by signal n with the state saved (143 for
 SIGTERM, 130 for SIGINT); any other a crash.
 """
 
@@ -121,13 +121,13 @@ def _areas(settings):
 
 
 def _train_rank(settings, folder):
-    with horovod_run.outcome() as told, _writing(folder), StopSignals() as signals:
+    with horovod_run.outcome() as end, _writing(folder), StopSignals() as signals:
         from maskrcnn.train import train as run  # first: it puts TensorFlow into graph mode
 
         # isort: split
         from maskrcnn.horovod_trainer import Ranks
 
-        told["code"] = run(settings, folder, signals, Ranks())
+        end["code"] = run(settings, folder, signals, Ranks())
     return 0
 
 
@@ -224,7 +224,7 @@ def faults():
 @click.option("--case", metavar="NAME", help="Only this case, to reproduce what was found.")
 @click.option("--json", "file", type=click.Path(path_type=Path), help="Writes everything found to this file, too.")
 def parity(flags, plant, preset, changes, seed, case, file):
-    """Compares the two forms of pieces on random inputs, in seconds; exit code 1 if a piece differs."""
+    """Compares the two implementations of pieces on random inputs, in seconds; exit code 1 if a piece differs."""
     settings = parse(flags, seed, preset, plant, changes=changes)
     check_python()
     check_tensorflow()

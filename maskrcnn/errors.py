@@ -1,4 +1,4 @@
-"""A user's mistake, told in one line that names the input and the remedy."""
+"""A user's mistake, said in one line that names the input and the remedy."""
 
 import difflib
 

@@ -16,7 +16,7 @@ class Fault(NamedTuple):
 
     @property
     def target(self):
-        """Where the broken form is, as "module:function"."""
+        """Where the broken implementation is, as "module:function"."""
         return f"{PIECES[self.flag].module}:{self.name}"
 
 

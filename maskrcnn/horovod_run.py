@@ -175,7 +175,7 @@ def outcome():
         raise
     except Exception as e:
         if "HorovodInternalError" in str(e) or "Horovod has been shut down" in str(e):
-            sys.exit(1)  # another rank is gone: its end is the one to be told
+            sys.exit(1)  # another rank is gone: its end is the one to be reported
         text = str(e).strip().split("\n")[0]
         write_json(os.environ[OUTCOME_FILE], {"crash": f"rank {rank} failed ({type(e).__name__}: {text})"})
         raise

@@ -36,7 +36,7 @@ def key(settings):
 
 
 def joined(first, second):
-    """The key of a run that was begun under one key and gone on with under another: equal to neither where they differ.
+    """The key of a run that was begun under one key and resumed under another: equal to neither where they differ.
     first may be None, of a run from before there were keys.
     """
     if not first or first == second:

@@ -9,14 +9,14 @@ PREFIX = "BATCH_"
 
 
 class Piece(NamedTuple):
-    """One stage of the model. `module` holds its two forms, the functions `nobatch` and `batched`."""
+    """One stage of the model. `module` holds its two implementations, the functions `nobatch` and `batched`."""
 
     flag: str
     module: str
     summary: str
 
     def implementation(self, batched):
-        """The function that computes this piece: its batched form, or its per-image one."""
+        """The function that computes this piece: its batched implementation, or its per-image one."""
         return getattr(importlib.import_module(self.module), "batched" if batched else "nobatch")
 
 

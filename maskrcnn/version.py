@@ -1,4 +1,4 @@
-"""Which code a run is made with, told from its source. Free of TensorFlow, and runs none of that code."""
+"""Which code a run is made with, as its source says. Free of TensorFlow, and runs none of that code."""
 
 import ast
 import hashlib

@@ -1,9 +1,11 @@
-"""Checks all 2,048 combinations of the pieces' two forms: python scripts/all_combinations.py --out combinations.jsonl
+"""Checks all 2,048 combinations of the pieces' two implementations: python scripts/all_combinations.py --out
+combinations.jsonl
 
 Each has to give the losses of two steps and the gradient of the first that all flags off give, with unequal images, at
 1 and at 4 images a batch. Not every combination needs a graph of its own:
 
-- Both forms of DATA_PIPELINE make the same arrays, bit for bit, where nothing is left to chance. This is checked.
+- Both implementations of DATA_PIPELINE make the same arrays, bit for bit, where nothing is left to chance. This is
+  checked.
 - The loss is a sum of terms (RPN, boxes, masks), and a term depends on no other piece than those it is computed with.
   These are read from each graph that is built: about half of the flags. Two combinations that agree in them
   have the same graph for this term, so 64 models hold every term in all the states of its flags.
@@ -48,7 +50,7 @@ def few_models():
 
 @functools.lru_cache(None)
 def feeds(folder, b):
-    """The batches, made by both forms of the data pipeline and the same."""
+    """The batches, made by both implementations of the data pipeline and the same."""
     import numpy as np
     from combinations import batches, dataset
 

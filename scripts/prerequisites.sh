@@ -41,7 +41,7 @@ find_python() {
     if [ -n "$PYTHON" ]; then set -- "$PYTHON"; else set -- python3.11 python3.10 python3.9 python3 python; fi
     problem="no Python found: apt-get install python3.11 python3.11-venv, or name a Python $TRAINING with PYTHON=PATH"
     [ -n "$PYTHON" ] && problem="PYTHON=$PYTHON does not run: name a Python $TRAINING"
-    nearness=0 # how near the best candidate came, so that the most useful problem is told
+    nearness=0 # how near the best candidate came, so that the most useful problem is said
     for name in "$@"; do
         candidate=$(running "$name") || continue
         version=$(version_of "$candidate")

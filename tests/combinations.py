@@ -1,7 +1,9 @@
-"""Every combination of the pieces' two forms computes the same: a small problem in which nothing is left to chance.
+"""Every combination of the pieces' two implementations computes the same: a small problem in which nothing is left to
+chance.
 
-Two pieces draw at random, and their two forms draw differently. Here they are asked for at least as many anchors and
-RoIs as there are, so that both forms take them all, and the losses and gradients of all combinations can be compared.
+Two pieces draw at random, and their two implementations draw differently. Here they are asked for at least as many
+anchors and RoIs as there are, so that both implementations take them all, and the losses and gradients of all
+combinations can be compared.
 """
 
 import dataclasses

@@ -135,8 +135,8 @@ def parity(table_path, table, words):
         check = {key: piece[key] for key in ("agrees", "error", "p_value")}
         pieces.append({**piece, "checks": [{"name": "forms", **check}]})
     print(f"table of {len(pieces)} pieces")
-    told = {"version": 1, "preset": given.preset, "seed": int(given.seed), "seconds": 0.5, "pieces": pieces}
-    Path(given.json).write_text(json.dumps(told))
+    report = {"version": 1, "preset": given.preset, "seed": int(given.seed), "seconds": 0.5, "pieces": pieces}
+    Path(given.json).write_text(json.dumps(report))
     return int(not all(piece["agrees"] for piece in pieces))
 
 

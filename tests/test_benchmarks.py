@@ -15,7 +15,7 @@ def run(root, tmp_path, script, *args):
     return done.stdout
 
 
-def test_two_trainings_take_turns_and_are_told_apart(root, tmp_path):
+def test_two_trainings_take_turns_and_are_distinguished(root, tmp_path):
     args = ["--part=steps", "--model=tiny", "--batch=1", "--rounds=2", "--seconds=0.3", "--threads=1"]
     (tmp_path / "speed.md").write_text("What it means.\n\n<!-- measured -->\n\nold figures\n")
     out = run(root, tmp_path, "train_throughput.py", *args, "--json=speed.json", "--write=speed.md")

@@ -121,8 +121,8 @@ def written(folder, *pieces, **extra):
         }
         for flag, same, checks in pieces
     ]
-    (folder / "told.json").write_text(json.dumps({"version": 1, "seconds": 3, "pieces": record, **extra}))
-    return folder / "told.json"
+    (folder / "parity.json").write_text(json.dumps({"version": 1, "seconds": 3, "pieces": record, **extra}))
+    return folder / "parity.json"
 
 
 def test_a_digest_orders_what_differs_by_how_badly(tmp_path):
@@ -299,7 +299,7 @@ def test_the_real_trainer_keeps_to_what_is_read(tmp_path):
         [sys.executable, "-m", "bisect_cli", "parity", *words], cwd=tmp_path, capture_output=True, text=True
     )
     assert done.returncode == 1, done.stderr
-    (tmp_path / "told.json").write_text(done.stdout)
-    record = parity.digest(tmp_path / "told.json")
+    (tmp_path / "parity.json").write_text(done.stdout)
+    record = parity.digest(tmp_path / "parity.json")
     assert [one["flag"] for one in record["differ"]] == ["ROI_ALIGN_MASK"] and record["differ"][0]["error"] > 0.01
     assert "training" in record["differ"][0]["worst"] and record["agree"] == ["MASK_LOSS"]

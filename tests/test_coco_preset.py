@@ -109,7 +109,7 @@ def test_training_starts_from_the_weights_and_leaves_frozen_stages(work, flags):
 
 
 @pytest.mark.slow
-def test_mixed_precision_without_a_gpu_is_told(work):
+def test_mixed_precision_without_a_gpu_is_said(work):
     tf = pytest.importorskip("tensorflow")
     if tf.config.list_physical_devices("GPU"):
         pytest.skip("there is a GPU")

@@ -209,7 +209,7 @@ def test_no_run_is_stopped_early_unless_asked_or_without_evaluations(bench):
     bench.set(breaks=BOTH, drop=0.5, curves=0.005, slow=slow)
     state = bench.run("off")
     bench.set(breaks=BOTH, drop=0.5, slow=slow)
-    other = bench.run("blind", early_stop=True)
+    other = bench.run("without-evaluations", early_stop=True)
     for trials in (state.trials, other.trials):
         assert {trial.state for trial in trials.values()} <= {"finished", "stopped", "waiting"}
     assert culprits(state) == culprits(other) == [("ROI_ALIGN_MASK",)]

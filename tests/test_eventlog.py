@@ -39,10 +39,10 @@ def test_no_file_is_an_empty_log(path):
 def test_lines_are_plain_json_with_their_checksum(path):
     write(path, EVENTS)
     for line, event in zip(path.read_bytes().splitlines(), EVENTS):
-        told = json.loads(line)
-        assert told["event"] == event
+        record = json.loads(line)
+        assert record["event"] == event
         body = line[line.index(b'"event":') + len(b'"event":') : -1]
-        assert int(told["crc"], 16) == zlib.crc32(body)
+        assert int(record["crc"], 16) == zlib.crc32(body)
 
 
 def test_a_reader_works_while_a_writer_is_live(path):

@@ -1,4 +1,6 @@
-"""The model as wired from the pieces: combinations of the two forms compute and learn the same, at any batch size."""
+"""The model as wired from the pieces: combinations of the two implementations compute and learn the same, at any batch
+size.
+"""
 
 import functools
 import itertools

@@ -14,7 +14,8 @@ from bisect_cli.storage import eventlog, store
 from bisect_cli.trainers.maskrcnn import SPEC
 
 CAMPAIGNS = Path(__file__).with_name("campaigns")
-OLD_KEYS = """version name state reason conclusion resume folder flags metrics settings slots max_runs parity hearsay baseline
+OLD_KEYS = """version name state reason conclusion resume folder flags metrics settings slots max_runs parity hearsay
+baseline
     trials subsets culprits suspects explanations odds unresolved notes"""
 OLD_SETTINGS = """name flags metrics preset data weights targets np hosts plants batch sets search suspects trusts noise
     smallest_drop seeds seed early_stop trainer workdir"""

@@ -73,7 +73,12 @@ def run_campaign(metric, culprits, number, factor=1.0, offset=0.0, **more):
         analysis = analyse(state)
     table = analysis.verdicts["m"]
     result = [culprit.flags for culprit in analysis.plans["m"].culprits], analysis.plans["m"].clean
-    return runs, {subset: verdict.call for subset, verdict in table.items()}, result, (describe(last, state, analysis), analysis)
+    return (
+        runs,
+        {subset: verdict.call for subset, verdict in table.items()},
+        result,
+        (describe(last, state, analysis), analysis),
+    )
 
 
 @pytest.mark.parametrize("metric", [DECLARED, BARE], ids=["declared", "bare"])

@@ -73,7 +73,7 @@ def changed(**changes):
         ({"conv0/b": np.zeros(4, np.float32)}, "it has conv0/b beyond the model"),
     ],
 )
-def test_what_does_not_fit_is_told_in_a_line(file, changes, said):
+def test_what_does_not_fit_is_said_in_a_line(file, changes, said):
     with pytest.raises(UserError) as error:
         weights.check(file(changed(**changes)), SMALL)
     assert said in str(error.value)

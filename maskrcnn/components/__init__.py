@@ -12,7 +12,7 @@ from maskrcnn.pieces import PIECES
 def implementations(flags, plants=None):
     """The function for every piece, {flag: function}: batched where its flag is on, else per-image.
 
-    `plants` {flag: "module:function"} replaces batched forms; it acts on a flag that is on and nowhere else.
+    `plants` {flag: "module:function"} replaces batched implementations; it acts on a flag that is on and nowhere else.
     Raises UserError if a planted function cannot be imported.
     """
     plants = plants or {}

@@ -9,8 +9,8 @@ cross-entropy takes either. `integer_targets` casts its targets to integers, as 
 for 0 and 1. Only with both on does the cast cut every partly covered cell down to 0, and the model learns masks that
 are too small.
 
-A function of one's own has the signature of the batched form it stands in for, and takes all images at once: see the
-docstring of that piece in maskrcnn/components for the shapes.
+A function of one's own has the signature of the batched implementation it stands in for, and takes all images at once:
+see the docstring of that piece in maskrcnn/components for the shapes.
 """
 
 import tensorflow as tf

@@ -1,4 +1,4 @@
-"""Random canonical inputs, in the cases that told right pieces from wrong ones. Free of TensorFlow.
+"""Random canonical inputs, in the cases that separated right pieces from wrong ones. Free of TensorFlow.
 
 Inputs are made image by image, without padding or image index, and put together by `stack` afterwards. So a batch in
 another order, or with more padding, is the same images stacked otherwise; and whatever a reference computes for each

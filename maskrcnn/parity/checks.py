@@ -20,7 +20,7 @@ class Check(NamedTuple):
     error: Optional[float] = None
     p_value: Optional[float] = None
     worst: str = ""  # where the error is
-    beyond: bool = False  # on inputs that the piece is never given: told, but not counted
+    beyond: bool = False  # on inputs that the piece is never given: reported, but not counted
 
     @property
     def agrees(self):

@@ -1,4 +1,6 @@
-"""The nine pieces that draw nothing: both forms against numpy in float64, and their gradients against one another."""
+"""The nine pieces that draw nothing: both implementations against numpy in float64, and their gradients against one
+another.
+"""
 
 from typing import Callable, NamedTuple, Optional
 
@@ -210,7 +212,9 @@ class Deterministic:
         return stack(found, np.stack([hw for hw, _ in images]), config, case.extra)
 
     def _differences(self, seed, case, images, weights, result, args):
-        """The per-image form's gradients along a random direction, against differences of the numpy reference."""
+        """The per-image implementation's gradients along a random direction, against differences of the numpy
+        reference.
+        """
         rng = generator(seed, self._flag, "differences")
 
         def total(images, weights):

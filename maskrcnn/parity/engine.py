@@ -19,7 +19,8 @@ CASE_NAMES = [*(c.name for c in CASES), DISTRIBUTION.name]
 
 
 def trial(flag, plants, config):
-    """What tries out a piece: its batched form, or the function planted for it, against its per-image form.
+    """What tries out a piece: its batched implementation, or the function planted for it, against its per-image
+    implementation.
 
     It has `cases()`, `checks(seed, cases)`, `same_computation()` of what was checked so far, and perhaps a `note`.
     Raises UserError if a planted function cannot be imported.

@@ -1,4 +1,6 @@
-"""Both forms of one piece in a graph of their own, fed by placeholders: any batch of one size goes through it."""
+"""Both implementations of one piece in a graph of their own, fed by placeholders: any batch of one size goes through
+it.
+"""
 
 import hashlib
 from typing import NamedTuple
@@ -15,7 +17,7 @@ FORMS = ("nobatch", "batched")
 
 
 class Results(NamedTuple):
-    """What a form gave: lists of arrays; `cotangents` are what its float outputs were multiplied by."""
+    """What an implementation gave: lists of arrays; `cotangents` are what its float outputs were multiplied by."""
 
     values: list
     gradients: list
@@ -23,7 +25,7 @@ class Results(NamedTuple):
 
 
 class Failure(NamedTuple):
-    """A form that could not be built or run."""
+    """An implementation that could not be built or run."""
 
     message: str
 
@@ -79,7 +81,7 @@ class PieceGraph:
         return Results(values, gradients, cotangents)
 
     def weights(self):
-        """{name: shape} of the variables of both forms."""
+        """{name: shape} of the variables of both implementations."""
         return {v.op.name: tuple(v.shape) for v in self._variables}
 
     def load(self, weights):
@@ -111,12 +113,12 @@ class PieceGraph:
             return found
 
     def same_computation(self):
-        """Whether both forms are the same graph, names aside: then the flag most likely changes nothing.
+        """Whether both implementations are the same graph, names aside: then the flag most likely changes nothing.
 
         It is enough to look at the piece, between the same placeholders, for a flag replaces no other part of the
-        model: if both forms make their outputs of their inputs by equal operations, then so do the whole graphs, of
-        training and of evaluation, with their gradients. It is no proof for every training, as a piece may depend on
-        sizes that are not looked at here, or on the first values of its weights.
+        model: if both implementations make their outputs of their inputs by equal operations, then so do the whole
+        graphs, of training and of evaluation, with their gradients. It is no proof for every training, as a piece may
+        depend on sizes that are not looked at here, or on the first values of its weights.
         """
         digests = _digests(self._graph)
 
@@ -160,7 +162,7 @@ def _open(array, first, n):
 def _digests(graph):
     """{operation: a hash of its type, attributes and inputs} of a whole graph, whatever its operations are called.
 
-    Placeholders and variables are told apart by name: these are the same for both forms.
+    Placeholders and variables are distinguished by name: these are the same for both implementations.
     """
     library = {f.signature.name: f for f in graph.as_graph_def().library.function}
     functions, found = {}, {}

@@ -67,7 +67,7 @@ class Pipeline:
         return CASES
 
     def same_computation(self):
-        """Whether all batches so far were the same, bit for bit, in both forms."""
+        """Whether all batches so far were the same, bit for bit, in both implementations."""
         return self._identical
 
     def checks(self, seed, cases):
@@ -75,7 +75,7 @@ class Pipeline:
         return [check for case in cases for check in self._case(seed, case, dataset)]
 
     def _case(self, seed, case, dataset):
-        # Epochs are told apart by counting images; grouped by shape, some of an epoch come with the next one's.
+        # Epochs are distinguished by counting images; grouped by shape, some of an epoch come with the next one's.
         config = dataclasses.replace(self._config, batch=case.batch, group_aspect=False)
         number = int(generator(seed, self._flag, case.name).integers(2**31))
         found, packed = [], {}

@@ -1,8 +1,8 @@
 """What each piece should compute, for one image, in plain numpy and float64. Free of TensorFlow.
 
-Written from the docstrings of maskrcnn/components and sharing no code with them, so that a mistake that both forms of a
-piece have in common is seen. Every function takes one image's inputs, without padding, and returns one image's outputs.
-NaN in a result means that it hangs on a rounding error: either value is right.
+Written from the docstrings of maskrcnn/components and sharing no code with them, so that a mistake that both
+implementations of a piece have in common is seen. Every function takes one image's inputs, without padding, and returns
+one image's outputs. NaN in a result means that it hangs on a rounding error: either value is right.
 """
 
 import numpy as np
