@@ -13,16 +13,24 @@ from pathlib import Path
 
 import click
 
-from maskrcnn import horovod_run
-from maskrcnn.data import coco, shapes
-from maskrcnn.detections import coco_metrics, metric_names
-from maskrcnn.draw import draw, write_png
-from maskrcnn.errors import UserError
-from maskrcnn.faults import FAULTS, parse_plant
-from maskrcnn.key import key
-from maskrcnn.runfolder import RunFolder, write_json
-from maskrcnn.settings import check, check_function, check_python, check_tensorflow, data_folder, parse
-from maskrcnn.signals import StopSignals
+try:
+    from maskrcnn import horovod_run
+    from maskrcnn.data import coco, shapes
+    from maskrcnn.detections import coco_metrics, metric_names
+    from maskrcnn.draw import draw, write_png
+    from maskrcnn.errors import UserError
+    from maskrcnn.faults import FAULTS, parse_plant
+    from maskrcnn.key import key
+    from maskrcnn.runfolder import RunFolder, write_json
+    from maskrcnn.settings import check, check_function, check_python, check_tensorflow, data_folder, parse
+    from maskrcnn.signals import StopSignals
+except ModuleNotFoundError as missing:
+    print(
+        f"error: the training needs {missing.name}, which is not installed: pip install 'maskrcnn-bisect[maskrcnn]' "
+        "(on Python 3.9 to 3.11).",
+        file=sys.stderr,
+    )
+    sys.exit(2)
 
 
 class Commands(click.Group):

@@ -293,6 +293,7 @@ def test_an_interrupt_ends_the_comparison_too(bench, number):
     assert command.returncode == 130
 
 
+@pytest.mark.training
 def test_the_real_trainer_keeps_to_what_is_read(tmp_path):
     words = ["--flags", "ROI_ALIGN_MASK,MASK_LOSS", "--plant", "ROI_ALIGN_MASK=half_pixel_train", "--json"]
     done = subprocess.run(

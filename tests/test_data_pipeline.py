@@ -1,4 +1,4 @@
-"""The two implementations of DATA_PIPELINE: the same images, boxes, masks and flips; labels of the same distribution."""
+"""The implementations of DATA_PIPELINE: the same images, boxes, masks and flips; labels of the same distribution."""
 
 import dataclasses
 

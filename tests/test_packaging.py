@@ -269,6 +269,20 @@ print("\\n" + json.dumps([status, [m for m in ("tensorflow", "tensorpack", "horo
     assert status in (None, 0, 2), "2: there is no campaign here yet"
 
 
+def test_the_training_without_its_packages_says_so_in_one_line(tmp_path):
+    (tmp_path / "cv2.py").write_text("raise ModuleNotFoundError(\"No module named 'cv2'\", name='cv2')")
+    done = subprocess.run(
+        [sys.executable, "-c", "import sys; sys.path.insert(0, '.'); import runpy; runpy.run_module('maskrcnn')"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert (
+        done.returncode == 2 and done.stderr.count("\n") == 1 and "which is not installed: pip install" in done.stderr
+    )
+
+
 # --- what `make` asks for before it begins
 
 

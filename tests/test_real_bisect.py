@@ -19,6 +19,7 @@ def log_of_zero(hw, logits, targets, rois, *, config):
 '''
 
 
+@pytest.mark.training
 @pytest.mark.slow
 def test_a_diverging_piece_is_named(tmp_path):
     (tmp_path / "own_piece.py").write_text(PIECE)

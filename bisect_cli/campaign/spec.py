@@ -15,10 +15,14 @@ ALL = "all"  # stands for every flag, whatever the trainer
 
 
 class Flag(NamedTuple):
-    """A switch of the training. help: what it switches, in a few words."""
+    """A switch of the training. help: what it switches, in a few words. needs: flags without which it makes no sense.
+    excludes: flags that cannot be on together with it.
+    """
 
     name: str
     help: str = ""
+    needs: tuple = ()
+    excludes: tuple = ()
 
 
 class Group(NamedTuple):

@@ -15,11 +15,15 @@ DEFAULT = "local"
 
 
 class Job(NamedTuple):
-    """A command to run in `cwd`, with its output in the files stdout.txt and stderr.txt of `folder`."""
+    """A command to run in `cwd`, with its output in the files stdout.txt and stderr.txt of `folder`. env: what is added
+    to the environment. stop_signal: what asks it to save and end, "TERM" for SIGTERM.
+    """
 
     argv: list
     cwd: str
     folder: Path
+    env: dict = {}  # noqa: RUF012 - never written to
+    stop_signal: str = "TERM"
 
 
 class Exit(NamedTuple):

@@ -1,6 +1,7 @@
 """Runs as processes of this machine, each in a session and process group of its own."""
 
 import contextlib
+import json
 import os
 import signal
 import socket
@@ -35,18 +36,18 @@ class Local(Launcher):
     def prepare(self, job):
         job.folder.mkdir(parents=True, exist_ok=True)
         threads = max(1, cores() // self.slots)
-        env = {**os.environ, "OMP_NUM_THREADS": str(threads), "PYTHONUNBUFFERED": "1"}
-        gate = [sys.executable, "-I", "-S", str(Path(__file__).with_name("gate.py"))]
+        env = {"OMP_NUM_THREADS": str(threads), "PYTHONUNBUFFERED": "1", **job.env}
+        words = {"argv": list(map(str, job.argv)), "cwd": str(job.cwd), "env": env, "stop_signal": job.stop_signal}
+        (job.folder / "job.json").write_text(json.dumps(words))
+        agent = [sys.executable, "-I", "-S", str(Path(__file__).with_name("agent.py"))]
         waits, opens = os.pipe()
         try:
             with open(job.folder / "stdout.txt", "ab") as out, open(job.folder / "stderr.txt", "ab") as err:
                 popen = subprocess.Popen(
-                    [*gate, str(waits), *job.argv],
+                    [*agent, str(waits), str(job.folder.resolve())],
                     stdin=subprocess.DEVNULL,
                     stdout=out,
                     stderr=err,
-                    cwd=job.cwd,
-                    env=env,
                     pass_fds=(waits,),
                     start_new_session=True,
                 )
@@ -69,7 +70,9 @@ class Local(Launcher):
 
 
 class _Process(Handle):
-    """A process group by its leader. The leader alone is asked to stop: it knows how to end its own helpers."""
+    """A process group by its leader, the agent. It alone is asked to stop, and asks the run, which knows how to end
+    its own helpers.
+    """
 
     def ask_to_stop(self):
         pid = self.ticket["pid"]

@@ -7,7 +7,7 @@ from bisect_cli.analysis import analyse
 from bisect_cli.campaign.state import CRASHED
 from bisect_cli.report.numbers import number
 from bisect_cli.storage import lease, store
-from bisect_cli.trainers import runfiles
+from bisect_cli.trainers import trainer_of
 
 VERSION = 1
 
@@ -111,7 +111,7 @@ def _baseline(state, metric):
 
 def _trial(folder, state, analysis, trial, controlled):
     home = store.trial_folder(folder, trial.id)
-    far = None if trial.ended else runfiles.progress(home / "out")
+    far = None if trial.ended else trainer_of(state.settings).progress(state.settings, home)
     running = trial.state == "running" and controlled
     verdicts = {metric: analysis.verdicts[metric].get(trial.flags) for metric in state.settings.metrics}
     return {

@@ -11,11 +11,10 @@ from bisect_cli.campaign.state import ATTEMPTS, CANCELLED, CRASHED, DIVERGED, FI
 from bisect_cli.errors import UserError
 from bisect_cli.launchers import Job
 from bisect_cli.storage import store
-from bisect_cli.trainers import USER_ERROR, runfiles, trainer_of, workdir
+from bisect_cli.trainers import runfiles, trainer_of
 from bisect_cli.trainers.check import exit_words, last_line, tail
 
 POLL = 0.05  # seconds between looks at a run that is about to end
-GRACE = 60  # seconds that a run asked to stop has to save, before it is killed
 HUNG = 3600  # seconds without a byte written by a run, after which it counts as crashed
 
 
@@ -33,9 +32,11 @@ class _Leaving(NamedTuple):
 class Attempts:
     """What a campaign has running. A result on disk is what counts, however its process ended."""
 
-    def __init__(self, recorder, launcher, grace=GRACE, hung=HUNG):
+    def __init__(self, recorder, launcher, grace=None, hung=HUNG):
         self.recorder, self.launcher = recorder, launcher
-        self.grace, self.hung = grace, hung
+        self.trainer = trainer_of(recorder.settings)
+        self.grace = self.trainer.grace(recorder.settings) if grace is None else grace
+        self.hung = hung
         self._handles = {}  # trial id -> Handle of its attempt under way
         self._leaving = {}  # trial id -> the _Leaving of its run
 
@@ -45,9 +46,9 @@ class Attempts:
     def __contains__(self, trial):
         return trial.id in self._handles
 
-    def out(self, trial):
-        """The trainer's folder of a trial."""
-        return self._home(trial.id) / "out"
+    def home(self, trial):
+        """The folder of a trial."""
+        return self._home(trial.id)
 
     def is_leaving(self, trial):
         """Whether a run has been let go."""
@@ -71,10 +72,14 @@ class Attempts:
             if trial and trial.crashes == ATTEMPTS - 1 and out.exists():
                 out.rename(home / f"out.before-attempt-{attempt}")  # the checkpoint itself may be what crashes
             out.mkdir(parents=True, exist_ok=True)
-            argv = trainer_of(state.settings).argv(state.settings, run.flags, run.seed, out)
-            handle = self.launcher.prepare(Job(argv, workdir(state.settings), home / f"attempt-{attempt}"))
+            what = state.settings, run.flags, run.seed, home.resolve(), attempt
+            self.trainer.prepare(*what)
+            command = self.trainer.command(*what)
+            job = Job(command.argv, command.cwd, home / f"attempt-{attempt}", command.env, command.stop_signal)
+            handle = self.launcher.prepare(job)
         try:
-            self.recorder.record(Started(name, run.flags, run.seed, attempt, slot, handle.ticket, argv, run.why))
+            started = Started(name, run.flags, run.seed, attempt, slot, handle.ticket, command.argv, run.why)
+            self.recorder.record(started)
         except BaseException:
             handle.kill()
             raise
@@ -98,8 +103,8 @@ class Attempts:
         ended = []
         for name, handle in list(self._handles.items()):
             trial, end = self.recorder.state.trials[name], handle.poll()
-            if end is None and self._silent_for(trial) > self.hung:
-                self._kill(handle)
+            if end is None and _silent_for(trial, self.home(trial)) > self.hung:
+                _kill(handle)
                 del self._handles[name]
                 reason = f"hung: it wrote nothing for {self.hung / 60:.0f} minutes"
                 self.record_end(trial, CRASHED, reason=reason)
@@ -142,19 +147,28 @@ class Attempts:
 
     def record_end(self, trial, outcome, code=None, reason="", early=None):
         """Logs the end of an attempt."""
-        result = runfiles.result(self.out(trial))
-        if result:
-            outcome, reason, early = DIVERGED if result.diverged else FINISHED, "", None
-        wall, metrics, made_with = (result.wall, result.metrics, result.fingerprint) if result else (None, {}, None)
-        self.recorder.record(Ended(trial.id, outcome, trial.attempts, code, reason, metrics, wall, early, made_with))
-        check_metrics(self.recorder.settings, self.recorder.state.trials[trial.id])
+        settings, home = self.recorder.settings, self.home(trial)
+        found = self.trainer.result(settings, home, trial.attempts)
+        if isinstance(found, runfiles.Result):
+            outcome, reason, early = DIVERGED if found.diverged else FINISHED, "", None
+        else:
+            reason = found if found and outcome in (CRASHED, "lost") and not code else reason
+            found = runfiles.Result(False, {}, None)
+        end = Ended(
+            trial.id, outcome, trial.attempts, code, reason, found.metrics, found.wall, early, found.fingerprint
+        )
+        self.recorder.record(end)
+        trial = self.recorder.state.trials[trial.id]
+        if trial.ended:
+            self.trainer.release(settings, home)
+        check_metrics(settings, trial)
 
     def _record_exit(self, trial, code):
         error = last_line(tail(self._home(trial.id) / f"attempt-{trial.attempts}"))
         leaving = self._leaving.pop(trial.id, None)
         if leaving:
             self.record_end(trial, leaving.outcome, code, leaving.reason, leaving.early)
-        elif code == USER_ERROR:
+        elif code in self.trainer.refusals(self.recorder.settings):
             self.record_end(trial, "refused", code, error)
             raise UserError(
                 error or f"the trainer refused the arguments of {trial.id}: see `maskrcnn-bisect logs {trial.id}`."
@@ -173,17 +187,17 @@ class Attempts:
     def _home(self, name):
         return store.trial_folder(self.recorder.folder, name)
 
-    def _silent_for(self, trial):
-        """Seconds since a run wrote to any of its files."""
-        home = self._home(trial.id)
-        latest = trial.started or 0
-        for folder in (home / "out", home / f"attempt-{trial.attempts}"):
-            with contextlib.suppress(OSError):
-                latest = max([latest, *(entry.stat().st_mtime for entry in os.scandir(folder))])
-        return time.time() - latest
 
-    @staticmethod
-    def _kill(handle):
-        handle.kill()
-        while handle.poll() is None:
-            time.sleep(POLL)
+def _silent_for(trial, home):
+    """Seconds since a run wrote to any of its files."""
+    latest = trial.started or 0
+    for folder in (home / "out", home / f"attempt-{trial.attempts}"):
+        with contextlib.suppress(OSError):
+            latest = max([latest, *(entry.stat().st_mtime for entry in os.scandir(folder))])
+    return time.time() - latest
+
+
+def _kill(handle):
+    handle.kill()
+    while handle.poll() is None:
+        time.sleep(POLL)

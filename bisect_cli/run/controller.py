@@ -10,7 +10,7 @@ import time
 
 from bisect_cli.analysis import check_metrics
 from bisect_cli.campaign.events import Closed, Opened
-from bisect_cli.run.attempts import GRACE, HUNG, Attempts
+from bisect_cli.run.attempts import HUNG, Attempts
 from bisect_cli.run.compare import compare
 from bisect_cli.run.early_stop import EarlyStop
 from bisect_cli.run.interrupts import Interrupts
@@ -28,7 +28,7 @@ class Controller:
     comes before the first run, for at most `patience` seconds. grace, hung: as in Attempts.
     """
 
-    def __init__(self, recorder, launcher, max_runs=None, *, parity=True, patience=SECONDS, grace=GRACE, hung=HUNG):
+    def __init__(self, recorder, launcher, max_runs=None, *, parity=True, patience=SECONDS, grace=None, hung=HUNG):
         self.recorder, self.launcher = recorder, launcher
         self.max_runs = recorder.state.max_runs if max_runs is None else max_runs
         self.parity, self.patience = parity, patience

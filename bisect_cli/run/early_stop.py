@@ -2,7 +2,7 @@
 
 from bisect_cli.campaign.state import CANCELLED, STOPPED_EARLY, WAITING
 from bisect_cli.evidence import curves
-from bisect_cli.trainers import runfiles
+from bisect_cli.trainers import trainer_of
 
 
 class EarlyStop:
@@ -10,7 +10,6 @@ class EarlyStop:
 
     def __init__(self, recorder, attempts):
         self.recorder, self.attempts = recorder, attempts
-        self._curves = {}  # trial id -> size of its metrics.jsonl when last read, and the Curve in it
 
     def look(self):
         """Lets the runs go that are settled. Of those waiting to be resumed it is logged at once: such a run was
@@ -45,12 +44,5 @@ class EarlyStop:
 
     def _curve(self, trial):
         """The evaluations of a run so far, as runfiles.Curve."""
-        settings, out = self.recorder.settings, self.attempts.out(trial)
-        try:
-            size = (out / "metrics.jsonl").stat().st_size
-        except OSError:
-            return runfiles.Curve({}, 0)
-        if self._curves.get(trial.id, (None,))[0] != size:
-            keys = [settings.metric(metric).key for metric in settings.metrics]
-            self._curves[trial.id] = size, runfiles.curve(out, keys)
-        return self._curves[trial.id][1]
+        settings = self.recorder.settings
+        return trainer_of(settings).curve(settings, self.attempts.home(trial))

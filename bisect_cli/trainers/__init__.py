@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 from bisect_cli.campaign.spec import Spec
 from bisect_cli.errors import UserError
+from bisect_cli.trainers import runfiles
 
 DEFAULT = "maskrcnn"
 USER_ERROR = 2  # exit code of a refusal: a retry would end the same
@@ -34,8 +35,23 @@ class Option(NamedTuple):
     parity: bool = False
 
 
+class Command(NamedTuple):
+    """What runs an attempt: a command and where, what is added to its environment, and the signal that asks it to save
+    and end.
+    """
+
+    argv: list
+    cwd: str
+    env: dict = {}  # noqa: RUF012 - never written to
+    stop_signal: str = "TERM"
+
+
 class Trainer(abc.ABC):
-    """A training that can be bisected. Free of state: all that a campaign needs is in its Settings."""
+    """A training that can be bisected. Free of state: all that a campaign needs is in its Settings.
+
+    A run lives in its trial's folder, `home`: `out` in it is the trainer's and shared by all attempts, so that a
+    further one resumes; `attempt-<k>` has the output of each.
+    """
 
     options: tuple = ()
 
@@ -50,8 +66,38 @@ class Trainer(abc.ABC):
         return self.spec({option.name: settings[option.name] for option in self.options if option.name in settings})
 
     @abc.abstractmethod
-    def argv(self, settings, flags, seed, out):
-        """The command that trains one run, as a list."""
+    def command(self, settings, flags, seed, home, attempt=1) -> Command:
+        """What runs an attempt of a trial. Raises UserError if it cannot be made."""
+
+    def prepare(self, settings, flags, seed, home, attempt):  # noqa: B027 - most need nothing
+        """Makes on disk what an attempt needs, beside its folder `out`. Raises UserError if it cannot be made."""
+
+    def release(self, settings, home):  # noqa: B027 - most need nothing
+        """Removes from disk what no further attempt of a trial will need."""
+
+    def progress(self, settings, home):
+        """How far a run is, as runfiles.Progress, or None."""
+        return runfiles.progress(home / "out")
+
+    def curve(self, settings, home):
+        """The evaluations of a run so far, as runfiles.Curve."""
+        return runfiles.curve(home / "out", [settings.metric(metric).key for metric in settings.metrics])
+
+    def result(self, settings, home, attempt):
+        """What a run ended with, as runfiles.Result, or why it has no result, as a sentence ("" if its end says it)."""
+        return runfiles.result(home / "out") or ""
+
+    def fingerprint_now(self, settings):
+        """What a run would be computed with now, if that can be found out at once, else None."""
+        return None
+
+    def grace(self, settings):
+        """Seconds that a run asked to stop has to save, before it is killed."""
+        return 60
+
+    def refusals(self, settings):
+        """The exit codes that say that the user made a mistake: a retry would end the same."""
+        return (USER_ERROR,)
 
     def check_argv(self, settings, out):
         """The command that checks the arguments of a run and trains nothing. What it prints last is a JSON object, with

@@ -6,7 +6,7 @@ import sys
 
 from bisect_cli.campaign.spec import Flag, Group, Metric, Spec
 from bisect_cli.errors import UserError
-from bisect_cli.trainers import Option, Trainer, requirements
+from bisect_cli.trainers import Command, Option, Trainer, requirements, workdir
 from maskrcnn import config
 from maskrcnn.errors import UserError as TrainingError
 from maskrcnn.pieces import PIECES, PREFIX, parse_flag
@@ -77,7 +77,11 @@ class MaskRCNN(Trainer):
             options=given,
         )
 
+    def command(self, settings, flags, seed, home, attempt=1):
+        return Command(self.argv(settings, flags, seed, home / "out"), workdir(settings))
+
     def argv(self, settings, flags, seed, out):
+        """The command that trains one run, as a list."""
         options = settings.spec.options
         command = [*(options["trainer"] or (sys.executable, "-m", "maskrcnn", "train"))]
         command += ["--flags", ",".join(flags), "--seed", str(seed), "--preset", options["preset"], "--out", str(out)]

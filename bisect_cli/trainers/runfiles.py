@@ -9,6 +9,7 @@ import contextlib
 import json
 import math
 import os
+from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple, Optional
 
@@ -68,10 +69,20 @@ def progress(out):
 
 def curve(out, keys):
     """The Curve of the metrics of these keys in a run's folder."""
+    path = Path(out) / "metrics.jsonl"
+    try:
+        seen = path.stat()
+    except OSError:
+        return Curve({}, 0)
+    return _curve(path, tuple(keys), (seen.st_size, seen.st_mtime_ns))
+
+
+@lru_cache(maxsize=256)  # looked at several times a second, and seldom written to
+def _curve(path, keys, _):
     points, steps = {}, 0
     marks = [json.dumps(key).encode() for key in keys]
     with contextlib.suppress(OSError):
-        for line in (Path(out) / "metrics.jsonl").read_bytes().splitlines():
+        for line in path.read_bytes().splitlines():
             if any(mark in line for mark in marks):
                 with contextlib.suppress(ValueError, KeyError, TypeError):
                     record = json.loads(line)
