@@ -117,6 +117,21 @@ class Spec:
         groups = {ALL: self.flag_names, **{group.name: group.flags for group in self.groups}}
         return subsets.union(*(self._lookup(name, groups) for name in names), order=self.flag_names)
 
+    def check_set(self, flags):
+        """Raises UserError if the failing set cannot be on as a whole: a flag needs one that is not in it, or two of
+        them exclude each other.
+        """
+        for flag in (flag for flag in self.flags if flag.name in flags):
+            for other in flag.needs:
+                if other not in flags:
+                    raise UserError(f"--flags: {flag.name} needs {other}, which would be off in every run: add it.")
+            for other in flag.excludes:
+                if other in flags:
+                    raise UserError(
+                        f"--flags: {flag.name} and {other} exclude each other, so they are never on together: bisect "
+                        "them in two campaigns."
+                    )
+
     def _lookup(self, text, groups):
         name = text.strip()
         upper = name.upper()

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from bisect_cli import search, trainers
+from bisect_cli import launchers, search, trainers
 from bisect_cli.cli import options, screen
 from bisect_cli.errors import UserError
 
@@ -22,13 +22,20 @@ SPEC = TRAINER.spec({})  # for the help alone
     help="The failing set: flags, groups (`maskrcnn-bisect flags` lists both), or all.",
 )
 @click.option(
+    "--trainer",
+    "trainer_file",
+    metavar="FILE.toml",
+    type=click.Path(path_type=Path),
+    help="Bisect the training that this file describes (docs/trainers.md). Default: the built-in Mask R-CNN.",
+)
+@click.option(
     "--metric",
     "--metrics",
     "metrics",
     multiple=True,
     metavar="A,B,...",
     help=f"What may break: {', '.join(metric.name for metric in SPEC.metrics)}. Repeatable; default "
-    f"{','.join(SPEC.default_metrics)}.",
+    f"{','.join(SPEC.default_metrics)}. With a command of one's own NAME:higher or NAME:lower.",
 )
 @options.of_trainer(TRAINER)
 @click.option(
@@ -72,6 +79,13 @@ SPEC = TRAINER.spec({})  # for the help alone
     metavar="FILE.csv",
     help="Old verdicts, as prior evidence (docs/bisecting.md). Repeatable.",
 )
+@click.option(
+    "--launcher",
+    type=click.Choice(launchers.NAMES),
+    default=launchers.DEFAULT,
+    show_default=True,
+    help="What starts the runs: this machine, or, with manual, you (docs/ask-and-tell.md).",
+)
 @options.slots
 @options.max_runs
 @click.option("--name", help="Name of the campaign; one that exists is resumed. Default: the date and a number.")
@@ -91,9 +105,17 @@ SPEC = TRAINER.spec({})  # for the help alone
     help="Stop a run once its curve so far settles its verdict (docs/early-stopping.md).",
 )
 @options.runs_dir
-@click.pass_obj
-def command(trainer_command, name, slots, max_runs, dry_run, parity, runs_dir, sources, journals, **given):
-    """Train a baseline and the failing set, and narrow the set down to what breaks it."""
+@click.argument("words", nargs=-1, type=click.UNPROCESSED, metavar="[-- COMMAND...]")
+@click.pass_context
+def command(context, name, slots, max_runs, dry_run, parity, runs_dir, sources, journals, **given):
+    """Train a baseline and the failing set, and narrow the set down to what breaks it.
+
+    \b
+    maskrcnn-bisect start --flags A,B                           the built-in training
+    maskrcnn-bisect start --flags all --trainer bisect.toml     a training of your own
+    maskrcnn-bisect start --flags a,b,c --metric acc:higher -- \\
+        python train.py --seed {seed} --out {out} {flags}       the same, without a file
+    """
     from bisect_cli.campaign.settings import check_name
     from bisect_cli.campaign.state import State
     from bisect_cli.run import journal, reconcile, session
@@ -104,24 +126,27 @@ def command(trainer_command, name, slots, max_runs, dry_run, parity, runs_dir, s
     options.positive("--seeds", given["seeds"], "a baseline needs a run")
     if name:
         check_name(name)
-    settings = _settings(name, TRAINER.spec(options.trainer_options(TRAINER, given, trainer_command)), given)
+    spec = _spec(context, given)
+    trainer = trainers.find(spec.trainer)
+    settings = _settings(name, spec, given)
     rows = {str(path): journal.read(path, settings.spec) for path in journals}
     others = {source: _other(runs_dir, source, name) for source in sources}
     existing = State(settings)
     if name in store.names(runs_dir):
         existing = store.load(runs_dir / name)[0]
         session.check_same(existing.settings, settings, runs_dir / name)
-    found = check(settings, runs_dir.resolve() / (name or "check") / "out")
-    for sentence in (*TRAINER.notes(settings), *_without_effect(settings, rows)):
+    found = check(settings, runs_dir.resolve() / (name or "new"))
+    for sentence in (*trainer.notes(settings), *_without_effect(settings, rows)):
         screen.note(sentence)
     if dry_run:
         from bisect_cli.cli.dry_run import show
         from bisect_cli.run.forecast import forecast
 
         changes = reconcile.changes(existing, found, (), others, rows)
-        return show(forecast(existing, changes, runs_dir, slots, max_runs), parity)
+        compares = parity and not _by_hand(settings) and trainer.parity_argv(settings, "result.json") is not None
+        return show(forecast(existing, changes, runs_dir, slots, max_runs), compares)
     folder = store.create(runs_dir, name)
-    outcome = session.run(
+    outcome = _runner(settings)(
         folder,
         screen.listener(folder),
         screen.note,
@@ -134,10 +159,43 @@ def command(trainer_command, name, slots, max_runs, dry_run, parity, runs_dir, s
     return screen.finish(folder, outcome)
 
 
+def _by_hand(settings):
+    return launchers.find(settings.launcher).by_hand
+
+
+def _runner(settings):
+    """What runs a campaign, or, where people start its runs, begins it and returns at once."""
+    from bisect_cli.run import manual, session
+
+    return manual.begin if _by_hand(settings) else session.run
+
+
+def _spec(context, given):
+    """What is bisected: the built-in training with its options, one in a file, or a command."""
+    path, words = given["trainer_file"], given["words"]
+    if not path and not words:
+        return TRAINER.spec(options.trainer_options(TRAINER, given, context.obj))
+    if path and words:
+        raise UserError(f"--trainer {path}: leave out either the file or the command after it ({words[0]} ...).")
+    for option in TRAINER.options:
+        if context.get_parameter_source(option.name) == click.core.ParameterSource.COMMANDLINE:
+            raise UserError(f"{option.switch}: that is an option of the built-in training; leave it out.")
+    from bisect_cli.trainers import trainerfile
+
+    if path:
+        return trainerfile.read(path)
+    flags = [flag.strip() for flag in given["flag_text"].split(",") if flag.strip()]
+    metrics = [text.strip() for several in given["metrics"] for text in several.split(",") if text.strip()]
+    spec = trainerfile.plain(words, flags, metrics)
+    given["metrics"] = spec.default_metrics
+    return spec
+
+
 def _settings(name, spec, given):
     from bisect_cli.campaign import settings as parse
 
     metrics, flags = spec.parse_metrics(given["metrics"]), spec.parse_flags(given["flag_text"])
+    spec.check_set(flags)
     declared = {metric: spec.metric(metric).target for metric in metrics}
     known = {metric: target for metric, target in declared.items() if target is not None}
     return parse.Settings(
@@ -153,7 +211,8 @@ def _settings(name, spec, given):
         smallest_drop=parse.parse_amounts("--smallest-drop", given["smallest_drop"], spec, metrics),
         seeds=given["seeds"],
         seed=given["seed"],
-        early_stop=given["early_stop"],
+        early_stop=given["early_stop"] and not launchers.find(given["launcher"]).by_hand,
+        launcher=given["launcher"],
         workdir=os.getcwd(),
     )
 

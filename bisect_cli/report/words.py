@@ -1,7 +1,9 @@
 """What a campaign comes to, in words; drawn from its summary."""
 
 from bisect_cli.campaign.spec import Spec
-from bisect_cli.report.numbers import count, number, percent
+from bisect_cli.report.numbers import count, moment, number, percent
+
+NO_PARITY = "the trainer has no parity command"  # as trainers.parity says it: nothing to speak of
 
 
 def metrics_of(summary):
@@ -21,7 +23,8 @@ def verdict_lines(summary):
     if summary["state"] in ("interrupted", "inconclusive", "failed"):
         reason = f" ({summary['reason']})" if summary["reason"] else ""
         budget = " --max-runs N" if summary["max_runs"] and "budget" in summary["reason"] else ""
-        lines.append(f"{summary['state'].capitalize()}{reason}. Resume it with: {summary['resume']}{budget}")
+        resume = f" Resume it with: {summary['resume']}{budget}" if summary["resume"] else ""
+        lines.append(f"{summary['state'].capitalize()}{reason}.{resume}")
     return lines
 
 
@@ -66,6 +69,14 @@ def suspect_words(part, held, label):
     return label(tuple(part)) + (f" (with {label(tuple(held))} on)" if held else "")
 
 
+def place_words(trial):
+    """Where a run of a summary is under way, and, where somebody has started it, since when."""
+    if trial["slot"] is not None:
+        return f"slot {trial['slot']}"
+    since = f" since {moment(trial['started'])}" if trial["started"] else ""
+    return f"{'node ' + trial['node'] if trial['node'] else 'out'}{since}"
+
+
 def target_words(summary):
     """The targets in words, "" where there is none."""
     targets = {metric: summary["baseline"][metric]["target"] for metric in summary["metrics"]}
@@ -76,7 +87,7 @@ def target_words(summary):
 
 def parity_lines(digest):
     """What parity found, as parity.digest says, and what it is used for; no line before there is any."""
-    if not digest:
+    if not digest or digest["reason"] == NO_PARITY:
         return []
     if digest["reason"]:
         return [f"parity: not known ({digest['reason']}); flags are tried in the trainer's order"]

@@ -98,9 +98,12 @@ class Controller:
         return list(next_runs(self.recorder.state, self.recorder.analysis.requests, self.max_runs))
 
     def _fill(self):
-        if not self.recheck.pending:
-            for slot, run in zip(self.attempts.free_slots, self._next()):
-                self.attempts.start(run, slot)
+        if self.recheck.pending or not self.attempts.free_slots or not self._next():
+            return
+        if self.recheck.at_once():
+            return  # what is next may be another run now
+        for slot, run in zip(self.attempts.free_slots, self._next()):
+            self.attempts.start(run, slot)
 
     def _close(self, state, reason):
         """Stops what still runs, and logs how the campaign stands."""

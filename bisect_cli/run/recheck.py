@@ -5,6 +5,7 @@ says so; the trainer is then asked again, beside the loop, which goes on meanwhi
 from bisect_cli.campaign import fingerprint
 from bisect_cli.campaign.events import Fingerprint
 from bisect_cli.errors import UserError
+from bisect_cli.trainers import trainer_of
 from bisect_cli.trainers.check import Check
 
 
@@ -28,11 +29,20 @@ class Recheck:
         for before in ended:
             if not self.pending and state.stale(state.trials[before.id]) and not state.stale(before):
                 self._cause = state.trials[before.id]
-                self._check = Check(state.settings, self.recorder.folder / "check" / "out")
+                self._check = Check(state.settings, self.recorder.folder)
         if self.pending and self._check.done:
             found = self._check.fingerprint()
             self.close()
             self._conclude(found)
+
+    def at_once(self):
+        """Logs what has changed, where the trainer can say so at once; whether something has."""
+        state = self.recorder.state
+        found = trainer_of(state.settings).fingerprint_now(state.settings)
+        changed = fingerprint.differences(state.fingerprint, found)
+        if changed:
+            self.recorder.record(Fingerprint(found, changed))
+        return bool(changed)
 
     def close(self):
         """Ends a question under way."""

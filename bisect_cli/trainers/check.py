@@ -21,9 +21,9 @@ POLL = 0.05
 class Check:
     """One such question under way, in a process of its own that is killed when this context ends."""
 
-    def __init__(self, settings, out):
+    def __init__(self, settings, folder):
         self.settings = settings
-        self.command = trainer_of(settings).check_argv(settings, out)
+        self.command = trainer_of(settings).check_argv(settings, folder / "check" / "out")
         self._files = [tempfile.TemporaryFile() for _ in range(2)]  # noqa: SIM115 - closed with this context
         self._deadline = time.monotonic() + SECONDS
         self._child = self._start() if self.command else None
@@ -83,17 +83,17 @@ class Check:
             ) from None
 
 
-def check(settings, out):
-    """The fingerprint of a run of these Settings, waited for. Raises as Check, and UserError if something has to be
-    installed first.
+def check(settings, folder):
+    """The fingerprint of a run of these Settings, waited for. folder: the campaign's, which need not be there. Raises
+    as Check, and UserError if something has to be installed first.
     """
     missing = trainer_of(settings).missing(settings)
     if missing:
         raise UserError(missing)
-    with Check(settings, out) as asked:
+    with Check(settings, folder) as asked:
         while not asked.done:
             time.sleep(POLL)
-        return asked.fingerprint()
+        return asked.fingerprint() or trainer_of(settings).fingerprint_now(settings)
 
 
 def last_line(text):

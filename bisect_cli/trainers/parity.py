@@ -14,7 +14,7 @@ from bisect_cli.launchers import process
 from bisect_cli.trainers import USER_ERROR, check, trainer_of
 
 SECONDS = 600  # after which a campaign begins without it: it would cost more than its order can save
-NO_COMMAND = "the trainer has no parity command"
+NO_COMMAND = "the trainer has no parity command"  # report.words leaves that out
 
 
 def show(settings, file, case=None, table=True):

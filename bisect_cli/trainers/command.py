@@ -1,0 +1,212 @@
+"""Any command as a trainer, as a file (docs/trainers.md) or a command line describes it. Its options, made by
+`trainerfile`, are all that it knows.
+"""
+
+import hashlib
+import json
+import math
+import os
+import shutil
+import time
+from functools import lru_cache
+from pathlib import Path
+
+from bisect_cli.errors import UserError
+from bisect_cli.trainers import Command, Trainer, readers, source_state, switches, tree
+from bisect_cli.trainers.placeholders import fill, fill_words
+from bisect_cli.trainers.runfiles import Curve, Progress, Result
+
+TREE = "tree"  # in a trial's folder: the copy of the source, where flags edit it
+
+
+class CommandTrainer(Trainer):
+    """Runs the user's command, with flags switched as its options say, and reads what it writes."""
+
+    def spec(self, options):
+        raise UserError("this trainer is described in a file: name it with --trainer FILE, or give a command after --.")
+
+    def command(self, settings, flags, seed, home, attempt=1):
+        options = settings.spec.options
+        values = _values(settings, flags, seed, home, attempt)
+        argv = fill_words(options["command"], values, _flag_words(options, flags, values))
+        if attempt > 1 and isinstance(options["resume"], list):
+            argv += fill_words(options["resume"], values, None)
+        env = {**options["env"], **switches.environment(options, flags)}
+        env = {name: fill(text, values) for name, text in env.items()}
+        return Command(argv, values["tree"], env, options["stop"]["signal"])
+
+    def prepare(self, settings, flags, seed, home, attempt):
+        options = settings.spec.options
+        if attempt > 1 and options["resume"] == "restart":
+            shutil.rmtree(home / "out", ignore_errors=True)
+            (home / "out").mkdir()
+        if switches.in_source(options):
+            states = switches.states(options, flags)
+            tree.copy_tree(options["workdir"], home / TREE, states)
+
+    def release(self, settings, home):
+        if switches.in_source(settings.spec.options):
+            tree.remove_tree(home / TREE)
+
+    def check_argv(self, settings, out):
+        options = settings.spec.options
+        if not options["check"]:
+            return None
+        values = _values(settings, settings.flags, settings.seed, Path(out).parent, 1)
+        values = {**values, "tree": options["workdir"]}
+        return fill_words(options["check"], values, _flag_words(options, settings.flags, values))
+
+    def progress(self, settings, home):
+        steps = settings.spec.options["length"]["steps"]
+        last = max((series.last_step or 0 for series in _series(settings, home).values()), default=0)
+        return Progress(int(last), steps, _seconds(home)) if steps and last else None
+
+    def curve(self, settings, home):
+        points = {}
+        for metric, series in _series(settings, home).items():
+            for step, value in series.curve().items():
+                points.setdefault(step, {})[metric] = value
+        return Curve(points, settings.spec.options["length"]["steps"] or 0)
+
+    def result(self, settings, home, attempt):
+        end, options = _exit(home / f"attempt-{attempt}"), settings.spec.options
+        if not end or end["code"] != 0:
+            return ""
+        found = _series(settings, home, ended=not end["asked_to_stop"])
+        last = max((series.last_step or 0 for series in found.values()), default=0)
+        if end["asked_to_stop"] and not (options["length"]["steps"] and last >= options["length"]["steps"]):
+            return "it was asked to stop, and ended before its last step, as far as its metrics say"
+        metrics = {}
+        for name, series in found.items():
+            metric, source = settings.metric(name), options["sources"][name]
+            value = readers.final(series, source.get("final", "last"), metric.higher_is_better)
+            if value is None and name in settings.metrics:
+                return readers.explain_nothing(source, series)
+            if value is not None and not math.isfinite(value) and name in settings.metrics:
+                return Result(True, {}, _seconds(home))
+            outside = metric.range and value is not None and not metric.low <= value <= metric.high
+            if outside and math.isfinite(value) and name in settings.metrics:
+                return f"{name} is {value:g}, outside of its range {metric.low:g} to {metric.high:g}: mend one of them"
+            if value is not None and math.isfinite(value):
+                metrics[name] = value
+        return Result(False, metrics, _seconds(home))
+
+    def fingerprint_now(self, settings):
+        """None where nothing is known of the code."""
+        options = settings.spec.options
+        made_of, root = options["made_of"], options["root"]
+        parts = {}
+        if made_of["files"] or made_of["commands"]:
+            parts.update(source_state.digest_of_files(made_of["files"], root))
+            parts.update(source_state.output_of_commands(made_of["commands"], root))
+        else:
+            state = source_state.source_state(options["workdir"])
+            if not state:
+                return None
+            parts["code"] = state
+        known = {name: options[name] for name in ("command", "env", "switches", "sources", "length")}
+        digest = hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()[:12]
+        return {"configuration": digest, **parts, "flags": {}}
+
+    def grace(self, settings):
+        return settings.spec.options["stop"]["grace"]
+
+    def refusals(self, settings):
+        return tuple(settings.spec.options["wrong_input"])
+
+    def duration_key(self, spec):
+        return [spec.trainer, spec.options["command"], spec.options["length"]]
+
+    def notes(self, settings):
+        options = settings.spec.options
+        if not any(options["made_of"].values()) and not source_state.repository(options["workdir"]):
+            yield (
+                "nothing is known of the code that runs are computed with, as it is in no git repository: a change of "
+                "it goes unnoticed (give [fingerprint] files in the trainer's file)."
+            )
+
+    def missing(self, settings):
+        options = settings.spec.options
+        program = options["command"][0]
+        path = options["env"].get("PATH", os.environ.get("PATH", ""))
+        place = os.path.join(options["workdir"], program) if os.sep in program else program
+        if "{" not in program and not shutil.which(place, path=path):
+            return f"the command {program} is not there: install it, or mend `command` ({options['file'] or '--'})."
+        return ""
+
+
+def _values(settings, flags, seed, home, attempt):
+    """What the placeholders of a run stand for."""
+    options = settings.spec.options
+    return {
+        "out": str(home / "out"),
+        "seed": seed,
+        "flags": ",".join(flags),
+        "trial": home.name,
+        "attempt": attempt,
+        "steps": options["length"]["steps"] or "",
+        "tree": _workdir(options, home),
+    }
+
+
+def _workdir(options, home):
+    """Where a run is started: in the copy of the source, where flags edit it."""
+    workdir = options["workdir"]
+    if not switches.in_source(options):
+        return workdir
+    return _workdir_in_copy(workdir, str(home))
+
+
+@lru_cache(maxsize=512)  # it asks git, and is asked for at every look at a run
+def _workdir_in_copy(workdir, home):
+    return str(tree.workdir_in(workdir, Path(home) / TREE))
+
+
+def _flag_words(options, flags, values):
+    """The arguments of all flags, None if none is switched by arguments."""
+    words = switches.arguments(options, flags)
+    return None if words is None else [fill(word, values) for word in words]
+
+
+def _series(settings, home, ended=False):
+    """{metric: readers.Series} of a run, read on from where they were. ended: it ended by itself."""
+    attempts = sorted(home.glob("attempt-*"), key=lambda folder: int(folder.name.rpartition("-")[2]))
+    options = settings.spec.options
+    workdir = _workdir(options, home)
+    places = readers.Places(home / "out", tuple(attempts), {"trial": home.name, "tree": workdir}, Path(workdir))
+    found = {}
+    for name, source in options["sources"].items():
+        for one in (source, source.get("else")):
+            if one and not (name in found and found[name].points):
+                key = json.dumps({k: v for k, v in one.items() if k != "else"}, sort_keys=True)
+                found[name] = _reader(key, str(home)).read(places, ended)
+    return found
+
+
+@lru_cache(maxsize=512)  # readers of the runs under way, and of the baseline's, which others are compared with
+def _reader(source, home):
+    return readers.make_reader(json.loads(source))
+
+
+def _exit(folder):
+    """What the agent noted of an attempt's end, None if it has not ended."""
+    try:
+        end = json.loads((folder / "exit.json").read_text())
+        return {"code": int(end["code"]), "asked_to_stop": bool(end["asked_to_stop"]), "seconds": float(end["seconds"])}
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _seconds(home):
+    """Seconds of training so far, over all attempts."""
+    total = 0.0
+    for folder in home.glob("attempt-*"):
+        end = _exit(folder)
+        if end:
+            total += end["seconds"]
+        elif (folder / "job.json").exists():
+            total += max(0.0, time.time() - (folder / "job.json").stat().st_mtime)
+    return total
+
+
+TRAINER = CommandTrainer()
