@@ -130,7 +130,7 @@ def edited(text, old, new):
         ('better = "higher"', 'better = "up"', 'metrics.acc.better: write "higher" or "lower"'),
         ("range = [-1.0, 2.0]", "range = [2.0, -1.0]", "metrics.acc.range: the first has to be the lower one"),
         ("range = [-1.0, 2.0]", "noise = -1", "metrics.acc.noise: write a number above 0"),
-        ("[metrics.loss]", "[metrics.ACC]", "two metrics of that name"),
+        ("[metrics.loss]", "[metrics.ACC]", "two metrics of that name, acc and ACC"),
         ("steps = 10\n", "steps = 0\n", "length.steps: write the number of steps"),
         ('"--steps", "{steps}"', '"--steps", "10"', "length.args: {steps} is missing"),
         ("[length]", "[fingerprint]\nfiles = 3\n[length]", "fingerprint.files: write a list of words"),
@@ -148,7 +148,7 @@ def test_what_is_wrong_with_a_file_is_said_in_one_line(bench, old, new, said):
 @pytest.mark.parametrize(
     "words, said",
     [
-        (["--trainer", "no.toml"], "--trainer no.toml cannot be read"),
+        (["--trainer", "no.toml"], "no.toml cannot be read"),
         (["--trainer", "bisect.toml", "--preset", "x"], "--preset: that is an option of the built-in training"),
         (["--trainer", "bisect.toml", "--metric", "bbox"], "unknown metric 'bbox': known: acc, loss"),
         (["--trainer", "bisect.toml", "--", "python"], "leave out either the file or the command"),

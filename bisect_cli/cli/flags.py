@@ -1,5 +1,7 @@
 """`maskrcnn-bisect flags`"""
 
+from pathlib import Path
+
 import click
 
 from bisect_cli import trainers
@@ -7,10 +9,23 @@ from bisect_cli.cli import screen
 
 
 @click.command("flags")
-def command():
+@click.option(
+    "--trainer",
+    "path",
+    metavar="FILE.toml",
+    type=click.Path(path_type=Path),
+    help="Those of the training that this file describes. Default: the built-in Mask R-CNN.",
+)
+def command(path):
     """The flags, the groups they belong to, and what each does."""
-    spec = trainers.find(trainers.DEFAULT).spec({})
-    levels = sorted({group.level for group in spec.groups if len(group.flags) < len(spec.flags)})
+    if path:
+        from bisect_cli.trainers import trainerfile
+
+        spec = trainerfile.read(path)
+    else:
+        spec = trainers.find(trainers.DEFAULT).spec({})
+    whole = [group.name for group in spec.groups if len(group.flags) == len(spec.flags)]
+    levels = sorted({group.level for group in spec.groups if group.name not in whole})
     rows = [(flag.name, *(_groups(spec, flag.name, level) for level in levels), flag.help) for flag in spec.flags]
     if screen.is_terminal():
         from bisect_cli.report.table import flag_table
@@ -18,12 +33,9 @@ def command():
         screen.console().print(flag_table(levels, rows))
     else:
         for flag, *groups, summary in rows:
-            click.echo(f"{flag}  [{' '.join(filter(None, groups))}]  {summary}")
-    whole = [group.name for group in spec.groups if len(group.flags) == len(spec.flags)]
-    click.echo(
-        f"A group's name stands for all its flags; {' or '.join(f'`{name}`' for name in ('all', *whole))} for "
-        "every flag."
-    )
+            click.echo(f"{flag}  [{' '.join(filter(None, groups))}]  {summary}".rstrip())
+    every = " or ".join(f"`{name}`" for name in ("all", *whole))
+    click.echo(f"A group's name stands for all its flags; {every} for every flag.")
 
 
 def _groups(spec, flag, level):

@@ -78,14 +78,17 @@ def check(path, folder, train, seconds):
     for line in describe(spec):
         click.echo(line)
     if folder:
-        for line in read_folder(spec, folder.resolve()):
-            click.echo(line)
+        found, missing = read_folder(spec, folder.resolve())
+        for name, words in found.items():
+            click.echo(f"{name}: {words}")
+        if missing:
+            return 1
     if train:
         for line in train_once(spec, seconds):
             click.echo(line)
     if not folder and not train:
         click.echo("Metrics were not tried: add --on FOLDER of an old run, or --run to make one.")
-    return None
+    return 0
 
 
 def _answer(given, question, default):

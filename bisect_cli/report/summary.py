@@ -3,6 +3,7 @@
 import math
 from pathlib import Path
 
+from bisect_cli import launchers
 from bisect_cli.analysis import analyse
 from bisect_cli.campaign.state import CRASHED
 from bisect_cli.report.numbers import number
@@ -19,7 +20,9 @@ def summarize_folder(folder):
 
 
 def summarize(folder, state, analysis, notes=()):
-    """The JSON of a campaign from its State and Analysis; reads how far the runs in flight are from their folders."""
+    """The JSON of a campaign from its State and Analysis; reads how far the runs in flight are from their folders.
+    folder: None of a campaign that has none.
+    """
     settings = state.settings
     live = lease.live_state(folder, state)
     return {
@@ -28,11 +31,11 @@ def summarize(folder, state, analysis, notes=()):
         "state": live,
         "reason": state.reason,
         "conclusion": {metric: conclusion(analysis.plans[metric]) for metric in settings.metrics},
-        "resume": None if live in ("finished", "running") else store.resume_command(folder),
-        "folder": str(Path(folder).resolve()),
+        "resume": _resume(folder, state, live),
+        "folder": folder and str(Path(folder).resolve()),
         "flags": list(settings.flags),
         "metrics": list(settings.metrics),
-        "settings": {**settings.to_json(), **settings.spec.options},
+        "settings": {**settings.spec.options, **settings.to_json()},
         "spec": settings.spec.to_json(),
         "slots": state.slots,
         "max_runs": state.max_runs,
@@ -48,6 +51,16 @@ def summarize(folder, state, analysis, notes=()):
         **_results(state, analysis),
         "notes": [*notes, *_notes(state, analysis)],
     }
+
+
+def _resume(folder, state, live):
+    """The command that goes on with a campaign, None if there is none."""
+    by_hand = launchers.find(state.settings.launcher).by_hand
+    if folder is None or live == "finished":
+        return None
+    if by_hand:
+        return store.command_line("ask", folder) if state.state == "open" or "budget" in state.reason else None
+    return None if live == "running" else store.resume_command(folder)
 
 
 def _results(state, analysis):
@@ -110,8 +123,8 @@ def _baseline(state, metric):
 
 
 def _trial(folder, state, analysis, trial, controlled):
-    home = store.trial_folder(folder, trial.id)
-    far = None if trial.ended else trainer_of(state.settings).progress(state.settings, home)
+    home = folder and store.trial_folder(folder, trial.id)
+    far = None if trial.ended or not home else trainer_of(state.settings).progress(state.settings, home)
     running = trial.state == "running" and controlled
     verdicts = {metric: analysis.verdicts[metric].get(trial.flags) for metric in state.settings.metrics}
     return {
@@ -120,6 +133,8 @@ def _trial(folder, state, analysis, trial, controlled):
         "seed": trial.seed,
         "state": trial.state if trial.state != "running" or controlled else "interrupted",
         "slot": trial.slot if running else None,
+        "node": trial.node or None,
+        "started": trial.started,
         "attempts": trial.attempts,
         "step": far.step if far else trial.early and trial.early["step"],
         "steps": far.steps if far else trial.early and trial.early["steps"],
@@ -131,7 +146,7 @@ def _trial(folder, state, analysis, trial, controlled):
         "reason": trial.reason,
         "stale": list(state.stale(trial)),
         "source": trial.source,
-        "folder": str(home),
+        "folder": home and str(home),
     }
 
 

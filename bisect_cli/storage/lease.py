@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 from typing import NamedTuple, Optional
 
+from bisect_cli import launchers
 from bisect_cli.errors import UserError
 from bisect_cli.launchers import process
 
@@ -34,8 +35,12 @@ def holder(folder):
     return Holder(pid, host, process.identity(pid) == identity if host == socket.gethostname() else None)
 
 
+class Held(UserError):
+    """Another process holds the campaign, or has left it without a word on another host."""
+
+
 class Lease:
-    """A context manager that holds the lease of a campaign's folder. Raises UserError if another process does.
+    """A context manager that holds the lease of a campaign's folder. Raises Held if another process does.
 
     What a process of this host that died has left is taken over. A holder on another host may be alive although its
     lock does not show here, so that is refused until a person has looked.
@@ -54,12 +59,12 @@ class Lease:
             except BlockingIOError:
                 by = f"process {held.pid} on {held.host}" if held else "another process"
                 name = self.folder.name
-                raise UserError(
+                raise Held(
                     f"campaign '{name}' is being run by {by}: look with `maskrcnn-bisect status {name}`, or "
                     f"stop it with `maskrcnn-bisect stop {name}`."
                 ) from None
             if held and held.alive is None:
-                raise UserError(
+                raise Held(
                     f"campaign '{self.folder.name}' was last run by process {held.pid} on {held.host}: stop it there, "
                     f"or delete {path} if that machine is gone."
                 )
@@ -88,9 +93,13 @@ class Lease:
 
 
 def live_state(folder, state):
-    """A campaign's state in one word, with a controller that died unmasked: `interrupted`. state: its State."""
+    """A campaign's state in one word, with a controller that died unmasked: `interrupted`. One whose runs people start
+    is `running` while runs are out, else it is `waiting` for someone to ask for the next. state: its State.
+    """
     if state.state not in ("open", "new"):
         return state.state
+    if state.settings and launchers.find(state.settings.launcher).by_hand:
+        return "running" if state.running else "waiting"
     held = holder(folder)
     if held and held.alive is not False:
         return "running"

@@ -8,7 +8,7 @@ import shutil
 import time
 from pathlib import Path
 
-from bisect_cli import trainers
+from bisect_cli import launchers, trainers
 from bisect_cli.campaign.events import Ended, RunImported, Started, fold
 from bisect_cli.campaign.settings import check_name
 from bisect_cli.campaign.state import FINISHED
@@ -63,9 +63,14 @@ def find(runs, name=None):
 
 def resume_command(folder):
     """The command that resumes a campaign, as it can be pasted."""
+    return command_line("resume", folder)
+
+
+def command_line(command, folder, *words):
+    """A command on a campaign, with more words behind its name, as it can be pasted."""
     folder = Path(folder)
     elsewhere = [] if folder.parent.resolve() == Path(DEFAULT_RUNS).resolve() else ["--runs-dir", str(folder.parent)]
-    return shlex.join(["maskrcnn-bisect", "resume", folder.name, *elsewhere])
+    return shlex.join(["maskrcnn-bisect", command, folder.name, *words, *elsewhere])
 
 
 def load(folder):
@@ -106,28 +111,31 @@ def trial_folder(folder, trial):
     return Path(folder) / "trials" / trial
 
 
-def copy_imported(folder, events):
+def copy_imported(folder, settings, events):
     """Copies, for runs that events say are imported from campaigns beside this one, what their trainer reported."""
+    trainer = trainers.trainer_of(settings)
     for event in (event for event in events if isinstance(event, RunImported)):
         campaign, _, trial = event.source.partition("/")
-        theirs = trial_folder(Path(folder).parent / campaign, trial) / "out"
-        mine = trial_folder(folder, event.trial) / "out"
+        theirs = trial_folder(Path(folder).parent / campaign, trial)
+        mine = trial_folder(folder, event.trial)
         with writing(folder):
-            mine.mkdir(parents=True, exist_ok=True)
-            for name in ("metrics.jsonl", "result.json"):
-                if (theirs / name).exists():
-                    shutil.copy(theirs / name, mine / name)
+            (mine / "out").mkdir(parents=True, exist_ok=True)
+            for path in trainer.reports(settings, theirs):
+                if (theirs / path).is_file():
+                    (mine / path).parent.mkdir(parents=True, exist_ok=True)
+                    shutil.copy(theirs / path, mine / path)
 
 
 def earlier_seconds(runs, spec):
     """The seconds from start to end of each finished run, in all campaigns, that should take as long as those of a
-    Spec.
+    Spec. Where people start the runs, nobody knows.
     """
     trainer, seconds = trainers.find(spec.trainer), []
     for name in names(runs):
         records = [trainers.upgraded(record) for record in eventlog.read(Path(runs) / name / LOG).events]
         settings = fold(records).settings
-        if settings and trainer.duration_key(settings.spec) == trainer.duration_key(spec):
+        timed = settings and not launchers.find(settings.launcher).by_hand
+        if timed and trainer.duration_key(settings.spec) == trainer.duration_key(spec):
             seconds += _durations(records)
     return seconds
 

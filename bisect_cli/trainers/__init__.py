@@ -9,6 +9,7 @@ import abc
 import importlib
 import os
 import shlex
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from bisect_cli.campaign.spec import Spec
@@ -99,12 +100,19 @@ class Trainer(abc.ABC):
         """The exit codes that say that the user made a mistake: a retry would end the same."""
         return (USER_ERROR,)
 
-    def check_argv(self, settings, out):
-        """The command that checks the arguments of a run and trains nothing. What it prints last is a JSON object, with
-        the fingerprint of a run ("fingerprint" or "key") and the keys of the metrics it will report ("metrics"), as far
-        as it knows them. None if there is no such command.
+    def check_command(self, settings, out):
+        """The Command that checks the arguments of a run and trains nothing. None if there is none."""
+        return None
+
+    def check_answer(self, settings, text):
+        """What a run would be computed with now, its fingerprint, as the output of that command says it; None if it
+        does not. Raises UserError if it says that a metric of the campaign will not be reported.
         """
         return None
+
+    def reports(self, settings, home):
+        """The files of a run that `progress`, `curve` and `result` read, relative to `home`."""
+        return [Path("out") / name for name in ("metrics.jsonl", "result.json")]
 
     def parity_argv(self, settings, file, case=None):
         """The command that compares the implementations of each flag and writes what it finds to `file`, as

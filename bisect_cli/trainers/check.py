@@ -12,7 +12,7 @@ import time
 from bisect_cli.campaign import fingerprint
 from bisect_cli.errors import UserError
 from bisect_cli.launchers import process
-from bisect_cli.trainers import USER_ERROR, as_shell, trainer_of, workdir
+from bisect_cli.trainers import as_shell, trainer_of
 
 SECONDS = 600  # the headers of COCO's 123,000 images, on a slow disk
 POLL = 0.05
@@ -23,7 +23,8 @@ class Check:
 
     def __init__(self, settings, folder):
         self.settings = settings
-        self.command = trainer_of(settings).check_argv(settings, folder / "check" / "out")
+        self.trainer = trainer_of(settings)
+        self.command = self.trainer.check_command(settings, folder / "check" / "out")
         self._files = [tempfile.TemporaryFile() for _ in range(2)]  # noqa: SIM115 - closed with this context
         self._deadline = time.monotonic() + SECONDS
         self._child = self._start() if self.command else None
@@ -44,7 +45,7 @@ class Check:
         if not self._child or self._child.poll() is not None:
             return True
         if time.monotonic() > self._deadline:
-            raise UserError(f"the trainer's check did not answer in {SECONDS} s: try `{as_shell(self.command)}`.")
+            raise UserError(f"the trainer's check did not answer in {SECONDS} s: try `{as_shell(self.command.argv)}`.")
         return False
 
     def fingerprint(self):
@@ -55,31 +56,32 @@ class Check:
             return None
         stdout, stderr = map(_text, self._files)
         code = self._child.returncode
-        if code == USER_ERROR:
-            raise UserError(last_line(stderr) or f"the trainer refused its arguments: try `{as_shell(self.command)}`.")
+        if code in self.trainer.refusals(self.settings):
+            raise UserError(
+                last_line(stderr) or f"the trainer refused its arguments: try `{as_shell(self.command.argv)}`."
+            )
         if code:
             raise RuntimeError(
                 f"the trainer's check failed with {exit_words(code)}: {last_line(stderr)} "
-                f"(try `{as_shell(self.command)}`)"
+                f"(try `{as_shell(self.command.argv)}`)"
             )
-        answer = _last_object(stdout.splitlines())
-        _check_metrics(self.settings, answer.get("metrics"))
-        return fingerprint.parse(answer.get("fingerprint", answer.get("key")))
+        return self.trainer.check_answer(self.settings, stdout)
 
     def _start(self):
         stdout, stderr = self._files
         try:
             return subprocess.Popen(
-                self.command,
+                self.command.argv,
                 stdin=subprocess.DEVNULL,
                 stdout=stdout,
                 stderr=stderr,
-                cwd=workdir(self.settings),
+                cwd=self.command.cwd,
+                env={**os.environ, **self.command.env},
                 start_new_session=True,
             )
         except OSError as error:
             raise UserError(
-                f"the trainer {self.command[0]} cannot be run ({error.strerror}): install it, or mend its path."
+                f"the trainer {self.command.argv[0]} cannot be run ({error.strerror}): install it, or mend its path."
             ) from None
 
 
@@ -94,6 +96,16 @@ def check(settings, folder):
         while not asked.done:
             time.sleep(POLL)
         return asked.fingerprint() or trainer_of(settings).fingerprint_now(settings)
+
+
+def fingerprint_in(settings, text):
+    """The fingerprint in the output of a trainer that prints a JSON object last: with it as "fingerprint" or "key", and
+    with the keys of the metrics that it will report as "metrics", as far as it knows them. Raises UserError if a metric
+    of the campaign is not among these.
+    """
+    answer = _last_object(text.splitlines())
+    _check_metrics(settings, answer.get("metrics"))
+    return fingerprint.parse(answer.get("fingerprint", answer.get("key")))
 
 
 def last_line(text):

@@ -29,11 +29,9 @@ class CommandTrainer(Trainer):
         options = settings.spec.options
         values = _values(settings, flags, seed, home, attempt)
         argv = fill_words(options["command"], values, _flag_words(options, flags, values))
-        if attempt > 1 and isinstance(options["resume"], list):
+        if attempt > 1 and isinstance(options["resume"], list) and _holds_anything(home / "out"):
             argv += fill_words(options["resume"], values, None)
-        env = {**options["env"], **switches.environment(options, flags)}
-        env = {name: fill(text, values) for name, text in env.items()}
-        return Command(argv, values["tree"], env, options["stop"]["signal"])
+        return Command(argv, values["tree"], _environment(options, flags, values), options["stop"]["signal"])
 
     def prepare(self, settings, flags, seed, home, attempt):
         options = settings.spec.options
@@ -48,13 +46,15 @@ class CommandTrainer(Trainer):
         if switches.in_source(settings.spec.options):
             tree.remove_tree(home / TREE)
 
-    def check_argv(self, settings, out):
+    def check_command(self, settings, out):
+        """In the user's own source, in which no flag is edited."""
         options = settings.spec.options
         if not options["check"]:
             return None
         values = _values(settings, settings.flags, settings.seed, Path(out).parent, 1)
         values = {**values, "tree": options["workdir"]}
-        return fill_words(options["check"], values, _flag_words(options, settings.flags, values))
+        argv = fill_words(options["check"], values, _flag_words(options, settings.flags, values))
+        return Command(argv, options["workdir"], _environment(options, settings.flags, values))
 
     def progress(self, settings, home):
         steps = settings.spec.options["length"]["steps"]
@@ -108,6 +108,11 @@ class CommandTrainer(Trainer):
         digest = hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()[:12]
         return {"configuration": digest, **parts, "flags": {}}
 
+    def reports(self, settings, home):
+        home = Path(os.path.abspath(home))
+        read = [path for series in _series(settings, home).values() for path in series.looked_at]
+        return [path.relative_to(home) for path in map(Path, read) if home in path.parents]
+
     def grace(self, settings):
         return settings.spec.options["stop"]["grace"]
 
@@ -122,7 +127,7 @@ class CommandTrainer(Trainer):
         if not any(options["made_of"].values()) and not source_state.repository(options["workdir"]):
             yield (
                 "nothing is known of the code that runs are computed with, as it is in no git repository: a change of "
-                "it goes unnoticed (give [fingerprint] files in the trainer's file)."
+                "it goes unnoticed (a trainer's file can name its files, under [fingerprint])."
             )
 
     def missing(self, settings):
@@ -162,6 +167,16 @@ def _workdir_in_copy(workdir, home):
     return str(tree.workdir_in(workdir, Path(home) / TREE))
 
 
+def _holds_anything(folder):
+    """Whether there is something that a further attempt could resume from."""
+    return folder.is_dir() and any(folder.iterdir())
+
+
+def _environment(options, flags, values):
+    env = {**options["env"], **switches.environment(options, flags)}
+    return {name: fill(text, values) for name, text in env.items()}
+
+
 def _flag_words(options, flags, values):
     """The arguments of all flags, None if none is switched by arguments."""
     words = switches.arguments(options, flags)
@@ -170,10 +185,12 @@ def _flag_words(options, flags, values):
 
 def _series(settings, home, ended=False):
     """{metric: readers.Series} of a run, read on from where they were. ended: it ended by itself."""
-    attempts = sorted(home.glob("attempt-*"), key=lambda folder: int(folder.name.rpartition("-")[2]))
+    home = Path(os.path.abspath(home))  # what is relative in a source is so to where the training runs
     options = settings.spec.options
     workdir = _workdir(options, home)
-    places = readers.Places(home / "out", tuple(attempts), {"trial": home.name, "tree": workdir}, Path(workdir))
+    places = readers.Places(
+        home / "out", tuple(_attempts(options, home)), {"trial": home.name, "tree": workdir}, Path(workdir)
+    )
     found = {}
     for name, source in options["sources"].items():
         for one in (source, source.get("else")):
@@ -181,6 +198,14 @@ def _series(settings, home, ended=False):
                 key = json.dumps({k: v for k, v in one.items() if k != "else"}, sort_keys=True)
                 found[name] = _reader(key, str(home)).read(places, ended)
     return found
+
+
+def _attempts(options, home):
+    """The folders of the attempts that made the run what it is: not those before it began from nothing once more."""
+    numbers = sorted(int(folder.name.rpartition("-")[2]) for folder in home.glob("attempt-*"))
+    fresh = [int(folder.name.rpartition("-")[2]) for folder in home.glob("out.before-attempt-*")]
+    first = numbers[-1] if numbers and options["resume"] == "restart" else max(fresh, default=1)
+    return [home / f"attempt-{number}" for number in numbers if number >= first]
 
 
 @lru_cache(maxsize=512)  # readers of the runs under way, and of the baseline's, which others are compared with

@@ -6,7 +6,7 @@ import sys
 
 from bisect_cli.campaign.spec import Flag, Group, Metric, Spec
 from bisect_cli.errors import UserError
-from bisect_cli.trainers import Command, Option, Trainer, requirements, workdir
+from bisect_cli.trainers import Command, Option, Trainer, check, requirements, workdir
 from maskrcnn import config
 from maskrcnn.errors import UserError as TrainingError
 from maskrcnn.pieces import PIECES, PREFIX, parse_flag
@@ -93,8 +93,12 @@ class MaskRCNN(Trainer):
         step = self.first_look(settings)
         return [*command, "--set", f"eval_every={step}"] if step else command
 
-    def check_argv(self, settings, out):
-        return [*self.argv(settings, settings.flags, settings.seed, out), "--check"]
+    def check_command(self, settings, out):
+        argv = [*self.argv(settings, settings.flags, settings.seed, out), "--check"]
+        return Command(argv, workdir(settings))
+
+    def check_answer(self, settings, text):
+        return check.fingerprint_in(settings, text)
 
     def parity_argv(self, settings, file, case=None):
         """Without the plants of other flags: they act nowhere in the campaign, and the trainer would refuse them."""

@@ -43,9 +43,9 @@ def read(path):
         text = path.read_bytes().decode("utf-8-sig")
         tables = tomllib.loads(text)
     except OSError as error:
-        raise UserError(f"--trainer {path} cannot be read ({error.strerror}): name a TOML file.") from None
+        raise UserError(f"{path} cannot be read ({error.strerror}): name a TOML file.") from None
     except UnicodeDecodeError:
-        raise UserError(f"--trainer {path} is no TOML file in UTF-8: save it as one.") from None
+        raise UserError(f"{path} is no TOML file in UTF-8: save it as one.") from None
     except tomllib.TOMLDecodeError as error:
         raise UserError(f"{path}: {error}") from None
     try:
@@ -67,7 +67,8 @@ def spec_of(tables, root, file=""):
     trainer = _trainer(tables["trainer"], root)
     flags = {name: _flag(name, table, tables["flags"]) for name, table in _tables(tables, "flags")}
     metrics = {name: _metric(name, table) for name, table in _tables(tables, "metrics")}
-    _check_unique([metric for metric, _ in metrics.values()])
+    _check_names(list(flags), list(tables.get("groups", {})), list(metrics))
+    _check_switched({name: switch for name, (_, switch) in flags.items()})
     length, made_of = _length(tables.get("length", {})), _fingerprint(tables.get("fingerprint", {}))
     options = {
         **{"file": file, "root": str(root)},
@@ -76,6 +77,7 @@ def spec_of(tables, root, file=""):
         "sources": {name: source for name, (_, source) in metrics.items()},
         "length": length,
         "made_of": made_of,
+        "declared": _declared(tables),
     }
     _check_placeholders(options)
     edits.check(switches.all_edits(options), options["workdir"])
@@ -85,7 +87,7 @@ def spec_of(tables, root, file=""):
         tuple(_groups(tables.get("groups", {}), list(flags))),
         tuple(metric for metric, _ in metrics.values()),
         tuple(metrics),
-        description=(f"trainer {trainer['name']}",),
+        description=(f"trainer {trainer['title']}",),
         options=options,
     )
 
@@ -97,6 +99,8 @@ def plain(words, flags, metrics):
     words: the command, as after --. flags: their names. metrics: texts, "NAME:higher" or "NAME:lower". Raises
     UserError.
     """
+    if "all" in (flag.lower() for flag in flags):
+        raise UserError("--flags all: nothing else names the flags of a command: name each of them.")
     sources = {}
     for text in metrics:
         name, _, better = text.rpartition(":")
@@ -150,7 +154,7 @@ def _trainer(table, root):
     if not isinstance(codes, list) or not all(isinstance(code, int) and 0 < code < 256 for code in codes):
         raise UserError("trainer.wrong_input: write a list of exit codes from 1 to 255, as [2].")
     return {
-        "name": _text(table.get("name", root.name), "trainer.name"),
+        "title": _text(table.get("name", root.name), "trainer.name"),
         "command": command,
         "workdir": str(workdir),
         "env": _environment(table.get("env", {}), "trainer.env"),
@@ -242,13 +246,14 @@ def _check_placeholders(options):
     used = set()
     texts = [("trainer.command", word) for word in options["command"]]
     texts += [(f"trainer.env.{name}", text) for name, text in options["env"].items()]
-    texts += [("length.args", word) for word in options["length"]["args"]]
     for flag, switch in options["switches"].items():
         for side in SIDES:
             texts += [(f"flags.{flag}.args.{side}", word) for word in switch.get("args", {}).get(side, ())]
             texts += [(f"flags.{flag}.env.{side}", text) for text in switch.get("env", {}).get(side, {}).values()]
     for where, text in texts:
         used.update(names_in(text, where))
+    for word in options["length"]["args"]:
+        names_in(word, "length.args", ("steps",))
     for where in ("check", "resume"):
         for word in options[where] if isinstance(options[where], list) else ():
             names_in(word, f"trainer.{where}")
@@ -270,10 +275,34 @@ def _check_placeholders(options):
         raise UserError('length.args: {steps} is missing: write ["--steps", "{steps}"].')
 
 
-def _check_unique(metrics):
-    for metric in metrics:
-        if sum(other.name.lower() == metric.name.lower() for other in metrics) > 1:
-            raise UserError(f"metrics.{metric.name}: there are two metrics of that name: rename one.")
+def _check_names(flags, groups, metrics):
+    """Names are looked up whatever their case, flags and groups in one place."""
+    for kind, names in (("flags or groups", [*flags, *groups]), ("metrics", metrics)):
+        seen = {}
+        for name in names:
+            other = seen.setdefault(name.upper(), name)
+            if other is not name or names.count(name) > 1:
+                raise UserError(f"there are two {kind} of that name, {other} and {name}: rename one.")
+
+
+def _check_switched(ways):
+    """A flag goes by its name alone only where all do: else nothing would switch it."""
+    silent = [flag for flag, switch in ways.items() if not switch]
+    if silent and any("args" in switch for switch in ways.values()):
+        raise UserError(
+            f"flags.{silent[0]}: nothing says how it is switched: give it {', '.join(switches.WAYS[:-1])} "
+            f"or {switches.WAYS[-1]}."
+        )
+
+
+def _declared(tables):
+    """What is said of flags and metrics beside how they are switched and read: two campaigns may differ in that alone.
+    """
+    flags = {
+        name: {key: table[key] for key in ("needs", "excludes") if key in table}
+        for name, table in _tables(tables, "flags")
+    }
+    return {"flags": flags, "metrics": {name: dict(table) for name, table in _tables(tables, "metrics")}}
 
 
 def _tables(tables, name):

@@ -7,7 +7,7 @@ from bisect_cli.campaign.settings import Settings
 from bisect_cli.errors import UserError
 from bisect_cli.launchers import Job
 from bisect_cli.launchers.local import Local
-from bisect_cli.trainers import as_shell, check, edits, readers, switches, trainer_of
+from bisect_cli.trainers import as_shell, check, edits, readers, switches, trainer_of, tree
 from bisect_cli.trainers.runfiles import Result
 
 POLL = 0.1
@@ -24,7 +24,8 @@ def describe(spec):
     settings = settings_of(spec)
     trainer, options = trainer_of(settings), spec.options
     home = Path("RUN")
-    yield f"trainer {options['name']}: {len(spec.flags)} flags, metrics {', '.join(spec.default_metrics)}"
+    flags = "1 flag" if len(spec.flags) == 1 else f"{len(spec.flags)} flags"
+    yield f"trainer {options['title']}: {flags}; metrics {', '.join(spec.default_metrics)}"
     yield f"in {options['workdir']}"
     off = trainer.command(settings, (), 0, home)
     yield f"all off: {_shown(off)}"
@@ -36,6 +37,10 @@ def describe(spec):
                 text = edits.diff(edit, side, options["workdir"])
                 yield f"{flag} {'on' if side else 'off'}, in a copy of the source:"
                 yield "\n".join(f"  {line}" for line in text.splitlines()) if text else "  as it is"
+    if switches.in_source(options):
+        copy = tree.outline(options["workdir"], switches.all_edits(options))
+        linked = f"; linked: {', '.join(map(str, copy.originals[:5]))}" if copy.originals else ""
+        yield f"a copy of the source for each run: {copy.files} files, {copy.size / 2**20:.1f} MiB{linked}"
     found = check.check(settings, Path(options["workdir"]) / "runs" / "new")
     yield f"its own check: {'passed' if options['check'] else 'it has none'}"
     known = ", ".join(f"{part} {text}" for part, text in (found or {}).items() if part != "flags")
@@ -44,12 +49,16 @@ def describe(spec):
 
 
 def read_folder(spec, folder):
-    """Lines: what the metric rules find in the folder of a run."""
+    """{metric: what its rule finds in the folder of a run, in words}, and the metrics of which it finds nothing."""
+    found, missing = {}, []
     values = {"trial": folder.name, "tree": spec.options["workdir"]}
     places = readers.Places(folder, (folder,), values, Path(spec.options["workdir"]))
     for name, source in spec.options["sources"].items():
         series = readers.make_reader(source).read(places, ended=True)
-        yield f"{name}: {_found(spec.metric(name), source, series)}"
+        found[name] = _found(spec.metric(name), source, series)
+        if readers.final(series, source.get("final", "last"), spec.metric(name).higher_is_better) is None:
+            missing.append(name)
+    return found, missing
 
 
 def train_once(spec, seconds):
