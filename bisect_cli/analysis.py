@@ -3,7 +3,7 @@
 from functools import partial
 from typing import NamedTuple
 
-from bisect_cli.campaign.state import CANCELLED, CRASHED, STOPPED_EARLY
+from bisect_cli.campaign.state import CRASHED, STOPPED_EARLY
 from bisect_cli.errors import UserError
 from bisect_cli.evidence import curves, judge, prior, yardstick
 from bisect_cli.search import NO_ORDER, Order, Question, find
@@ -120,7 +120,7 @@ def _judge(state, yardsticks):
         if len(reference) + crashed < settings.seeds:
             continue
         if judge.baseline(reference).mean is None:
-            what = "diverged" if reference else "crashed"
+            what = "diverged" if reference else f"crashed{_crash_reason(state)}"
             failure = f"the baseline, with all flags off, {what}: there is nothing to compare with"
             continue
         if not measured.known:
@@ -133,6 +133,12 @@ def _judge(state, yardsticks):
         table.update(measured.judge_all(reference, *runs_to_judge(state, metric, measured), target=target))
         table[()] = table[()]._replace(runs=len(reference) + crashed)
     return verdicts, failure, missed
+
+
+def _crash_reason(state):
+    """Why the baseline crashed, in brackets, "" if nobody knows."""
+    reasons = [trial.reason for trial in state.trials_of(()) if trial.state == CRASHED and trial.reason]
+    return f" ({reasons[0]})" if reasons else ""
 
 
 def _prior_evidence(state):
@@ -148,19 +154,20 @@ def _question(state, verdicts, evidence):
     """What the search of a campaign knows."""
     settings = state.settings
     judged = any(verdicts.values())
-    out = [trial for trial in state.current if not trial.ended and trial.state != CANCELLED]
+    out = state.in_flight
     unjudged = [] if judged else [trial for trial in state.current if trial.ended]
     return Question(
         settings.flags,
         verdicts,
         tuple(trial.flags for trial in (*unjudged, *out)),
-        max(0, (state.slots or 1) - len(out)),
+        1 if state.slots is None else max(0, state.slots - len(out)),
         settings.seeds,
         parity_order(state.parity),
         settings.suspects,
         settings.trusts,
         evidence,
         settings.spec.blocks,
+        settings.needs,
     )
 
 

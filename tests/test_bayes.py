@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from test_halving import ALL, read_table
 
+from bisect_cli.campaign import subsets
 from bisect_cli.evidence import judge
 from bisect_cli.evidence.judge import BASELINE, BROKEN, CRASHED, FINE, Verdict
 from bisect_cli.run.schedule import missing, noiseless_runs
@@ -178,7 +179,8 @@ def transcript(table):
     while True:
         known = {subset: table.verdict(subset) for subset in table.runs} if table.runs.get((), 0) >= table.seeds else {}
         out = () if known else tuple(subset for subset, runs in table.runs.items() for _ in range(runs))
-        found = ask(table.flags, {"segm": known}, out, 2, seeds=table.seeds, parity_order=table.order)
+        given = {"seeds": table.seeds, "parity_order": table.order, "needs": table.needs}
+        found = ask(table.flags, {"segm": known}, out, 2, **given)
         plan = found.plans["segm"]
         if known and plan.beliefs:
             best = plan.beliefs[0]
@@ -189,6 +191,7 @@ def transcript(table):
         number += 1
         assert number < 100, "the search does not end"
         lines.append(f"round {number}")
+        assert all(subsets.is_runnable(request.flags, table.needs) for request in found.requests)
         starts = Counter((run.why, run.subset) for run in islice(missing(found.requests, table.runs), 2))
         for (why, subset), runs in starts.items():
             table.runs[subset] = table.runs.get(subset, 0) + runs

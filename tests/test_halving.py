@@ -4,7 +4,8 @@ anew.
 A table is read from the head of its transcript: `flags:`, `seeds:`, and lines that say how runs end: `breaks: A, B`
 (every subset with both), `undecided: A, B` and `crashes: A, B` (likewise), `misleads: A, B = broken` (the first run
 only, of exactly that subset), `exactly: A, B = undecided` (all runs of exactly that subset). `suspects: A, B` and
-`placebos: A, B` are the test order. golden/README.md shows how to read one.
+`placebos: A, B` are the test order, `needs: A = B, C` is what A makes no sense without. golden/README.md shows how to
+read one.
 """
 
 import os
@@ -14,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from bisect_cli.campaign import subsets
 from bisect_cli.evidence import judge
 from bisect_cli.evidence.judge import BASELINE, BROKEN, CRASHED, FINE, MOST_RUNS, UNDECIDED, Verdict
 from bisect_cli.run.schedule import missing, worst_case_runs
@@ -26,12 +28,23 @@ CLEAR = 6.0  # log odds of one clear run
 
 
 class Table:
-    """Outcomes by subset, and how often each was run."""
+    """Outcomes by subset, and how often each was run. needs: (flag, those that it needs itself)."""
 
     def __init__(
-        self, flags, breaks=(), undecided=(), crashes=(), misleads=(), exactly=(), seeds=3, suspects=(), placebos=()
+        self,
+        flags,
+        breaks=(),
+        undecided=(),
+        crashes=(),
+        misleads=(),
+        exactly=(),
+        seeds=3,
+        suspects=(),
+        placebos=(),
+        needs=(),
     ):
         self.flags, self.seeds, self.order = flags, seeds, Order(tuple(suspects), tuple(placebos))
+        self.needs = subsets.close(dict(needs))
         self.rules = [(CRASHED, crashes), (UNDECIDED, undecided), (BROKEN, breaks)]
         self.misleads, self.exactly = dict(misleads), dict(exactly)
         self.runs = {}
@@ -55,13 +68,14 @@ class Table:
         """The lines of a search, and its final plan."""
         lines, number = [], 0
         while True:
-            plan = halving.plan(self.flags, self.verdict, self.seeds, self.order, SPEC.blocks)
+            plan = halving.plan(self.flags, self.verdict, self.seeds, self.order, SPEC.blocks, self.needs)
             if plan.done:
                 return lines + self.conclusion(plan), plan
             number += 1
             assert number < 200, "the search does not end"
             lines.append(f"round {number}")
             for request in plan.requests:
+                assert subsets.is_runnable(request.flags, self.needs)
                 begun = self.runs.get(request.flags, 0)
                 assert begun < request.runs <= max(MOST_RUNS, self.seeds), "a run made twice, or too many"
                 self.runs[request.flags] = request.runs
@@ -73,6 +87,8 @@ class Table:
 
     def conclusion(self, plan):
         lines = [f"culprit: {' + '.join(c.flags)}, confidence {c.confidence:.3f}" for c in plan.culprits]
+        ran_with = [(" + ".join(c.flags), ", ".join(c.needed)) for c in plan.culprits if c.needed]
+        lines += [f"  {flags} ran with what it needs: {needed}" for flags, needed in ran_with]
         lines += [f"  evidence: {SPEC.label(subset, self.flags)}" for c in plan.culprits for subset in c.evidence]
         lines += [f"unresolved: {SPEC.label(u.flags, self.flags)}: {u.reason}" for u in plan.unresolved]
         if plan.clean is not None:
@@ -81,7 +97,8 @@ class Table:
 
 
 def read_table(head):
-    given = {key: [] for key in ("breaks", "undecided", "crashes", "misleads", "exactly", "suspects", "placebos")}
+    keys = ("breaks", "undecided", "crashes", "misleads", "exactly", "suspects", "placebos", "needs")
+    given = {key: [] for key in keys}
     flags = seeds = None
     for line in head.splitlines():
         key, _, value = line.partition(": ")
@@ -92,6 +109,9 @@ def read_table(head):
         elif key in ("misleads", "exactly"):
             subset, call = value.split(" = ")
             given[key].append((SPEC.parse_flags(subset), call))
+        elif key == "needs":
+            flag, needed = value.split(" = ")
+            given[key].append((flag, needed.split(", ")))
         elif key in ("suspects", "placebos"):
             given[key] = value.split(", ")
         elif key in given:

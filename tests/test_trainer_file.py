@@ -133,6 +133,9 @@ def edited(text, old, new):
         ("[metrics.loss]", "[metrics.ACC]", "two metrics of that name, acc and ACC"),
         ("steps = 10\n", "steps = 0\n", "length.steps: write the number of steps"),
         ('"--steps", "{steps}"', '"--steps", "10"', "length.args: {steps} is missing"),
+        ('"--steps", "{steps}"', '"{seed}", "{steps}"', "length.args: unknown placeholder '{seed}'"),
+        ("[flags.HARMLESS]\n", "[flags.LIKE]\n[flags.HARMLESS]\n", "flags.LIKE: nothing says how it is switched"),
+        ("[flags.HARMLESS]", "[flags.bad]", "two flags or groups of that name, BAD and bad"),
         ("[length]", "[fingerprint]\nfiles = 3\n[length]", "fingerprint.files: write a list of words"),
     ],
 )
@@ -199,6 +202,24 @@ def test_a_pair_of_an_environment_variable_and_a_constant_is_found(bench):
     assert "acc: X + Y (confidence 9" in out
 
 
+def test_a_campaign_is_started_from_another_folder(bench, monkeypatch):
+    """All paths of the file are relative to it, and those of runs to where the campaign was started."""
+    sub = bench.folder / "sub"
+    sub.mkdir()
+    for name in ("train.py", "bisect.toml"):
+        (bench.folder / name).rename(sub / name)
+    words = ["--trainer", "sub/bisect.toml", "--flags", "words", "--metric", "acc", "--name", "c", "--slots", "2"]
+    code, out, err = bench.call("start", *words)
+    assert code == 0 and "acc: BAD (confidence 9" in out, out + err
+
+
+def test_a_file_that_asks_another_question_is_another_campaign(bench):
+    bisect(bench, "--slots", "2", "--metric", "acc", flags="words")
+    (bench.folder / "bisect.toml").write_text(edited(TEXT, "range = [-1.0, 2.0]", "range = [-2.0, 2.0]"))
+    result = cli("start", "--trainer", "bisect.toml", "--flags", "words", "--metric", "acc", "--name", "c")
+    assert result.exit_code == 2 and "already in use, with other declared" in result.output
+
+
 def test_a_plain_command_needs_no_file(bench):
     script = bench.folder / "plain.py"
     script.write_text(
@@ -213,6 +234,30 @@ def test_a_plain_command_needs_no_file(bench):
     assert code == 0 and "acc: b (confidence 9" in out, out + err
     again = bench.call("start", *words, "--", *command)
     assert again[0] == 0 and "started" not in again[1]
+
+
+def test_a_flag_that_needs_another_is_named_by_itself(bench):
+    (bench.folder / "train.py").write_text(
+        "import json, random, sys\n"
+        "seed, out, flags = sys.argv[1:]\n"
+        "on = flags.split(',')\n"
+        "assert 'FUSED' not in on or 'AMP' in on\n"
+        "value = .8 - .2 * ('FUSED' in on) + random.Random(seed + flags).gauss(0, .01)\n"
+        "json.dump({'acc': value}, open(out + '/result.json', 'w'))\n"
+    )
+    command = json.dumps([sys.executable, "train.py", "{seed}", "{out}", "{flags}"])
+    (bench.folder / "bisect.toml").write_text(
+        f"[trainer]\ncommand = {command}\n"
+        '[flags.AMP]\n[flags.LR]\n[flags.FUSED]\nneeds = ["AMP"]\n[flags.TOP]\nneeds = ["FUSED"]\n'
+        '[metrics.acc]\nsource = "json"\nfile = "{out}/result.json"\nkey = "acc"\nbetter = "higher"\n'
+    )
+    out, _ = bisect(bench, "--slots", "2")
+    assert "it ran with AMP, which it needs) breaks it." in out and "acc: FUSED (confidence 9" in out
+    summary = bench.status()
+    assert summary["culprits"]["acc"][0]["needed"] == ["AMP"]
+    assert any("nothing is known of TOP" in note for note in summary["notes"])
+    assert not any(trial["state"] == "crashed" for trial in summary["trials"])  # never FUSED without AMP
+    assert "AMP, FUSED: broken" in bench.call("explain", "c")[1]
 
 
 def test_a_run_without_its_metric_is_crashed_with_the_reason(bench):
@@ -258,8 +303,9 @@ def test_a_change_of_the_code_makes_runs_stale(bench):
     runs = len(bench.status()["trials"])
     source = bench.folder / "train.py"
     source.write_text(source.read_text().replace("0.2 * given.bad", "0.0 * given.bad"))
-    code, out, _ = bench.call("resume", "c")
-    assert code == 0 and "train.py has changed since the last run" in out and "acc: nothing breaks" in out
+    code, out, err = bench.call("resume", "c")
+    assert code == 0, out + err
+    assert "train.py has changed since the last run" in out and "acc: nothing breaks" in out
     assert len(bench.status()["trials"]) > runs
 
 

@@ -57,11 +57,13 @@ class Created:
 
 @_event("opened")
 class Opened:
-    """A controller has taken the campaign: a process on a host, with so many slots and runs allowed in all."""
+    """A controller has taken the campaign: a process on a host, with so many slots and runs allowed in all. slots: None
+    where people start the runs, and may start as many at once as they like.
+    """
 
     pid: int
     host: str
-    slots: int
+    slots: Optional[int] = None
     max_runs: Optional[int] = None
 
     def apply(self, state):
@@ -151,14 +153,16 @@ class RunImported:
 
 @_event("started")
 class Started:
-    """An attempt of a trial, logged before it can begin. ticket: how its launcher finds it again. argv: its command."""
+    """An attempt of a trial, logged before it can begin. slot: None where people start the runs. ticket: how its
+    launcher finds it again. argv: its command.
+    """
 
     trial: str
     flags: tuple
     seed: int
     attempt: int
-    slot: int
-    ticket: dict
+    slot: Optional[int] = None
+    ticket: dict = field(default_factory=dict)
     argv: list = field(default_factory=list)
     why: str = ""
     time: Optional[float] = None
@@ -171,6 +175,7 @@ class Started:
             attempts=self.attempt,
             slot=self.slot,
             ticket=self.ticket,
+            node=self.ticket.get("node", ""),
             started=self.time,
             reason="",
             why=self.why,
@@ -196,7 +201,7 @@ class Ended:
     outcome: finished, diverged, crashed, stopped (on request), cancelled (it could no longer matter), lost (it died
     with its controller), refused (the trainer's word for wrong input), or stopped early (its curve settled its
     verdict). code: of its exit, None if nobody saw it. early: where it was stopped early, as curves.stop. fingerprint:
-    the run's own word.
+    the run's own word. node: the one it ran on, where that is said only now.
     """
 
     trial: str
@@ -208,6 +213,7 @@ class Ended:
     wall: Optional[float] = None
     early: Optional[dict] = None
     fingerprint: Optional[dict] = None
+    node: Optional[str] = None
 
     def apply(self, state):
         if self.trial not in state.trials:
@@ -226,8 +232,26 @@ class Ended:
             reason=self.reason,
             early=self.early,
             fingerprint=self.fingerprint or old.fingerprint,
+            node=self.node or old.node,
+            before=dataclasses.replace(old, before=None),
         )
-        return _with_trial(state, trial)
+        return _with_trial(_reopened(state), trial)
+
+
+@_event("undone")
+class Undone:
+    """What was said of the end of a trial is taken back: it is again as it was before. A run that was imported has yet
+    to be made.
+    """
+
+    trial: str
+
+    def apply(self, state):
+        trial = state.trials.get(self.trial)
+        if trial is None:
+            return state
+        unmade = Trial(trial.id, trial.flags, trial.seed)
+        return _with_trial(_reopened(state), trial.before or unmade)
 
 
 def parse(record):

@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass, field
 from typing import Union
 
+from bisect_cli.campaign import subsets
 from bisect_cli.campaign.spec import Metric, Spec
 from bisect_cli.errors import UserError
 
@@ -20,7 +21,7 @@ class Settings:
     times likelier a culprit than another}. trusts: flags held to be innocent. noise, smallest_drop: a number for all
     metrics or {metric: number}, in the metric's own unit; None leaves it to the spec. seeds: replicates of the
     baseline; seed: the first; replicate k of any subset has seed + k. early_stop: stop runs whose curve settles their
-    verdict. workdir: where runs are started.
+    verdict. launcher: the name of what starts runs. workdir: where runs are started.
     """
 
     name: str
@@ -35,6 +36,7 @@ class Settings:
     smallest_drop: Union[None, float, dict] = None
     seeds: int = 3
     seed: int = 0
+    launcher: str = "local"
     early_stop: bool = field(default=False, compare=False)
     workdir: str = field(default="", compare=False)
 
@@ -62,6 +64,11 @@ class Settings:
     def metric(self, name) -> Metric:
         """A metric of the campaign as the trainer declares it."""
         return self.spec.metric(name)
+
+    @property
+    def needs(self):
+        """{flag: the flags that it needs, also through others}, of those that need any."""
+        return subsets.close({flag.name: flag.needs for flag in self.spec.flags if flag.name in self.flags})
 
     def label(self, flags):
         """A short name of a subset for people."""

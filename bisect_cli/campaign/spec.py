@@ -119,8 +119,9 @@ class Spec:
 
     def check_set(self, flags):
         """Raises UserError if the failing set cannot be on as a whole: a flag needs one that is not in it, or two of
-        them exclude each other.
+        them exclude each other, or need each other.
         """
+        subsets.close({flag.name: flag.needs for flag in self.flags})
         for flag in (flag for flag in self.flags if flag.name in flags):
             for other in flag.needs:
                 if other not in flags:

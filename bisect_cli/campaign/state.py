@@ -22,7 +22,8 @@ class Trial:
     could no longer matter when it was cancelled; it is resumed should it be wanted again. crashes counts since the
     campaign was last opened. metrics: those of the end, empty if diverged. early: where a run was stopped whose curve
     had settled its verdict, as curves.stop says it, else None. fingerprint: None if it is not known. why: the search's
-    reason for it. source: "campaign/trial" that it was imported from.
+    reason for it. source: "campaign/trial" that it was imported from. node: where the last attempt ran, as people say
+    it, or "". before: the trial as it was before it ended, None if it has not.
     """
 
     id: str
@@ -41,6 +42,8 @@ class Trial:
     early: Optional[dict] = None
     fingerprint: Optional[dict] = None
     source: str = ""
+    node: str = ""
+    before: Optional["Trial"] = field(default=None, compare=False, repr=False)
 
     @property
     def ended(self):
@@ -59,9 +62,9 @@ class Trial:
 class State:
     """A campaign as its log says it is.
 
-    state: new, open (a controller has it, or had and died), or how the last one closed it. parity: as parity.digest
-    says it, None before it. fingerprint: what a run would be computed with now, None if that is not known.
-    prior_evidence: {source: rows}, as evidence.prior.
+    state: new, open (a controller has it, or had and died), or how the last one closed it. slots: runs at once, None
+    for any number, where people start them. parity: as parity.digest says it, None before it. fingerprint: what a run
+    would be computed with now, None if that is not known. prior_evidence: {source: rows}, as evidence.prior.
     """
 
     settings: Optional[Settings] = None
@@ -93,6 +96,11 @@ class State:
     def current(self):
         """The trials that count."""
         return [t for t in self.trials.values() if not self.stale(t)]
+
+    @property
+    def in_flight(self):
+        """The trials that count whose result is still out: under way, or to be resumed."""
+        return [t for t in self.current if not t.ended and t.state != CANCELLED]
 
     @property
     def trained(self):

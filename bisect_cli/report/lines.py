@@ -8,6 +8,7 @@ from bisect_cli.report.words import (
     metrics_of,
     odds_words,
     parity_lines,
+    place_words,
     suspect_words,
     target_words,
     verdict_lines,
@@ -43,7 +44,8 @@ def describe(event, state, analysis):
 
 def _opened(event, state, _):
     limit = "no limit on runs" if event.max_runs is None else f"at most {event.max_runs} runs"
-    return f"campaign {state.settings.name}: {', '.join(state.settings.flags)}; {event.slots} at once, {limit}"
+    slots = "any number" if event.slots is None else event.slots
+    return f"campaign {state.settings.name}: {', '.join(state.settings.flags)}; {slots} at once, {limit}"
 
 
 def _closed(event, state, _):
@@ -86,7 +88,9 @@ def _prior_evidence(event, state, _):
 def _started(event, state, _):
     trial = state.trials[event.trial]
     again = f", attempt {trial.attempts}" if trial.attempts > 1 else ""
-    return f"{_name(state, trial)}: started in slot {trial.slot}{again}"
+    node = f" to node {trial.node}" if trial.node else ""
+    how = f"handed out{node}" if trial.slot is None else f"started in slot {trial.slot}"
+    return f"{_name(state, trial)}: {how}{again}"
 
 
 def _imported(event, state, _):
@@ -104,7 +108,7 @@ def _reattached(event, state, _):
 
 def _ended(event, state, analysis):
     trial = state.trials[event.trial]
-    what = _name(state, trial)
+    what = f"{_name(state, trial)}{f' on node {trial.node}' if trial.node else ''}"
     if event.outcome == "finished":
         values = ", ".join(_value(state, analysis, trial, metric) for metric in state.settings.metrics)
         stale = state.stale(trial)
@@ -113,6 +117,12 @@ def _ended(event, state, analysis):
         return f"{what}: diverged, which counts as broken"
     final = "; given up" if trial.state == "crashed" else ""
     return f"{what}: {event.outcome}{': ' + trial.reason if trial.reason else ''}{final}"
+
+
+def _undone(event, state, _):
+    trial = state.trials[event.trial]
+    now = {"running": "out again", "cancelled": "cancelled again"}.get(trial.state, "yet to be made")
+    return f"{_name(state, trial)}: undone, it is {now}"
 
 
 _WORDS = {
@@ -126,6 +136,7 @@ _WORDS = {
     events.Started: _started,
     events.Reattached: _reattached,
     events.Ended: _ended,
+    events.Undone: _undone,
     events.Comparing: lambda *_: "parity: comparing the implementations of each flag; the runs start after it",
     events.Stopping: lambda event, *_: f"asked {' '.join(event.runs)} to save and stop; another Ctrl-C kills at once",
 }
@@ -187,7 +198,7 @@ def plain(summary):
 def _trial_words(summary, metrics, row, trial):
     words = [trial["state"]]
     if trial["state"] == "running":
-        words.append(f"slot {trial['slot']}")
+        words.append(place_words(trial))
     if trial["steps"] and not trial["stopped_early"]:  # its reason says where
         words.append(f"step {trial['step']} of {trial['steps']}")
     if trial["seconds_left"] is not None:

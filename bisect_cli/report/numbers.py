@@ -1,6 +1,7 @@
 """Numbers as people write them."""
 
 import math
+import time
 
 
 def number(value, metric=None, signed=False):
@@ -32,6 +33,11 @@ def duration(seconds):
     if seconds < 100:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
+
+
+def moment(seconds):
+    """A time, given as seconds since 1970, as clocks here show it."""
+    return time.strftime("%Y-%m-%d %H:%M", time.localtime(seconds))
 
 
 def clock(seconds):

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from bisect_cli import launchers
 from bisect_cli.analysis import analyse
+from bisect_cli.campaign import subsets
 from bisect_cli.campaign.state import CRASHED
 from bisect_cli.report.numbers import number
 from bisect_cli.storage import lease, store
@@ -93,6 +94,11 @@ def _notes(state, analysis):
     for metric, plan in analysis.plans.items():
         if plan.note:
             yield f"{metric}: {plan.note}"
+        for culprit in plan.culprits:
+            hidden = subsets.hidden_by(culprit.flags, state.settings.needs, state.settings.flags)
+            if hidden:
+                named = " + ".join(culprit.flags)
+                yield f"{metric}: nothing is known of {', '.join(hidden)}, which can be on only where {named} is"
     for metric in analysis.insensitive_metrics:
         yield f"the baseline's {metric} is too close to the worst for a drop to show: train for longer"
     for metric, target in analysis.missed_targets.items():
@@ -165,7 +171,12 @@ def _numbers(verdict):
 
 def _culprit(state, culprit):
     trials = [t for flags in culprit.evidence for t in state.trials_of(flags) if t.ended and t.state != CRASHED]
-    return {"flags": list(culprit.flags), "confidence": culprit.confidence, "trials": sorted(t.id for t in trials)}
+    return {
+        "flags": list(culprit.flags),
+        "confidence": culprit.confidence,
+        "trials": sorted(t.id for t in trials),
+        "needed": list(culprit.needed),
+    }
 
 
 def _tree(state, analysis):

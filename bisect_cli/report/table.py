@@ -9,7 +9,15 @@ from rich.text import Text
 
 from bisect_cli.campaign.state import STOPPED_EARLY
 from bisect_cli.report.numbers import clock, number, percent
-from bisect_cli.report.words import metrics_of, odds_words, parity_lines, target_words, verdict_lines, verdict_words
+from bisect_cli.report.words import (
+    metrics_of,
+    odds_words,
+    parity_lines,
+    place_words,
+    target_words,
+    verdict_lines,
+    verdict_words,
+)
 
 STYLES = {
     "fine": "green",
@@ -138,9 +146,9 @@ def _progress(trial):
     if trial["stale"]:
         return Text(f"stale ({', '.join(part.split()[-1] for part in trial['stale'])})", style="dim")
     if state == "running":
-        steps = f" {trial['step']}/{trial['steps']}" if trial["steps"] else " starting"
+        steps = f" {trial['step']}/{trial['steps']}" if trial["steps"] else " starting" if trial["slot"] else ""
         left = f" {clock(trial['seconds_left'])} left" if trial["seconds_left"] is not None else ""
-        return Text(f"slot {trial['slot']}{steps}{left}", style="cyan")
+        return Text(f"{place_words(trial)}{steps}{left}", style="cyan")
     at = (
         f" at {trial['step']}/{trial['steps']}"
         if trial["steps"] and state in ("waiting", "interrupted", STOPPED_EARLY)

@@ -34,7 +34,7 @@ def _result_lines(summary, metric):
     if summary["state"] == "failed":
         yield f"{metric}: no result."
     elif found:
-        named = [f"{' + '.join(one['flags'])} (confidence {percent(one['confidence'])})" for one in found]
+        named = [f"{' + '.join(one['flags'])} ({_confidence(one)})" for one in found]
         yield f"{metric}: {' and '.join(named)} {'breaks it' if len(found) == 1 else 'each break it'}."
     elif said == "clean":
         sure = f" (confidence {percent(summary['clean'][metric])})" if summary["clean"][metric] is not None else ""
@@ -44,6 +44,11 @@ def _result_lines(summary, metric):
     if summary["unresolved"][metric] and said != "searching":
         sets = [f"{label(tuple(one['flags']))}: {one['reason']}" for one in summary["unresolved"][metric]]
         yield f"{metric}: could not be resolved: {'; '.join(sets)}."
+
+
+def _confidence(culprit):
+    ran_with = f"; it ran with {', '.join(culprit['needed'])}, which it needs" if culprit["needed"] else ""
+    return f"confidence {percent(culprit['confidence'])}{ran_with}"
 
 
 def _so_far(summary, metric, label):

@@ -51,6 +51,7 @@ def forecast(state, changes, runs_dir, slots=None, max_runs=None):
     smallest = {metric: one.smallest_drop() if one.known else None for metric, one in yardsticks.items()}
     wanted = {metric: _wanted(settings, metric) for metric in settings.metrics}
     answer = search.find(settings.search).answer
+    structure = {"groups": settings.spec.blocks, "needs": settings.needs}
     requests = analyse(state).requests
     begun = {request.flags: len(state.trials_of(request.flags)) for request in requests}
     return Forecast(
@@ -61,8 +62,8 @@ def forecast(state, changes, runs_dir, slots=None, max_runs=None):
         {metric: w for metric, w in wanted.items() if w and smallest[metric] and smallest[metric] > w},
         trainer_of(settings).first_look(settings),
         tuple(_counts(schedule.missing(requests, begun))),
-        schedule.noiseless_runs(answer, settings.flags, settings.seeds, (), settings.spec.blocks),
-        schedule.worst_case_runs(answer, settings.flags, settings.seeds, settings.spec.blocks),
+        schedule.noiseless_runs(answer, settings.flags, settings.seeds, (), **structure),
+        schedule.worst_case_runs(answer, settings.flags, settings.seeds, **structure),
         max_runs,
         slots or session.default_slots(settings),
         tuple(sorted(store.earlier_seconds(runs_dir, settings.spec))),

@@ -7,6 +7,7 @@ from itertools import combinations
 from typing import NamedTuple, Optional
 
 from bisect_cli.campaign.state import CANCELLED, WAITING, Trial
+from bisect_cli.campaign.subsets import NO_NEEDS, tops
 from bisect_cli.evidence.judge import BASELINE, BROKEN, FINE, Verdict
 from bisect_cli.search import Question
 
@@ -59,20 +60,40 @@ def next_runs(state, requests, max_runs=None):
                 yield NextRun(None, request.flags, next(seeds), request.why)
 
 
-def worst_case_runs(search, flags, seeds, groups=()):
+def attempt_of(state, run):
+    """The id of the trial of a NextRun, and the number of its attempt."""
+    return (run.trial.id, run.trial.attempts + 1) if run.trial else (f"t{len(state.trials) + 1:02d}", 1)
+
+
+def ending(state, analysis, max_runs=None):
+    """How a campaign ends that has nothing left to do, as (state, reason), else None."""
+    if analysis.failure:
+        return "failed", analysis.failure
+    if not analysis.requests:
+        return ("inconclusive", "some subsets gave no verdict") if analysis.unresolved else ("finished", "")
+    if not state.running and not any(True for _ in next_runs(state, analysis.requests, max_runs)):
+        return "inconclusive", f"the budget of {max_runs} runs is spent"
+    return None
+
+
+def worst_case_runs(search, flags, seeds, groups=(), needs=NO_NEEDS):
     """The most runs that a search needs, one at a time, if nothing, one flag, two independent culprits of one flag each
-    or an interacting pair breaks the set, and no run misleads.
+    or an interacting pair breaks the set, and no run misleads. needs: as in Question; two flags of which one needs the
+    other are no more than one of them, to all runs there can be.
     """
-    explanations = [()]
-    explanations += [((flag,),) for flag in flags]
-    explanations += [((a,), (b,)) for a, b in combinations(flags, 2)]
-    explanations += [(pair,) for pair in combinations(flags, 2)]
-    return max(noiseless_runs(search, flags, seeds, culprits, groups) for culprits in explanations)
+    pairs = [pair for pair in combinations(flags, 2) if tops(pair, needs) == pair]
+    explanations = [
+        (),
+        *(((flag,),) for flag in flags),
+        *(((a,), (b,)) for a, b in pairs),
+        *((pair,) for pair in pairs),
+    ]
+    return max(noiseless_runs(search, flags, seeds, culprits, groups, needs=needs) for culprits in explanations)
 
 
-def noiseless_runs(search, flags, seeds, culprits, groups=(), log_odds=6.0):
+def noiseless_runs(search, flags, seeds, culprits, groups=(), log_odds=6.0, needs=NO_NEEDS):
     """The runs of one search, one at a time, in which exactly the supersets of `culprits` are broken and every run says
-    so with these log odds. search: Question -> Answer, as Search.answer.
+    so with these log odds. search: Question -> Answer, as Search.answer. needs: as in Question.
     """
     runs = {}
     while True:
@@ -80,7 +101,7 @@ def noiseless_runs(search, flags, seeds, culprits, groups=(), log_odds=6.0):
         table = {subset: _verdict(subset, number, culprits, log_odds) for subset, number in runs.items()}
         in_flight = tuple(subset for subset, number in runs.items() for _ in range(number))
         known = ({"metric": table}, ()) if judged else ({"metric": {}}, in_flight)
-        answer = search(Question(flags, *known, slots=1, seeds=seeds, groups=groups))
+        answer = search(Question(flags, *known, slots=1, seeds=seeds, groups=groups, needs=needs))
         start = next(missing(answer.requests, runs), None)
         if start is None:
             return sum(runs.values())

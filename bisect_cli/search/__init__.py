@@ -14,7 +14,10 @@ Words, with the same meaning in all files:
   run                   one training of a subset with one seed. In flight: started, its result still out
   verdict               what all runs of a subset say about a metric: fine, broken or undecided; crashed where no run
                         gave a result
-  culprit               a minimal set of flags that breaks the metric wherever all of them are on
+  needs                 flags without which a flag makes no sense. A set is runnable if it holds all that its flags
+                        need; no other is ever requested
+  culprit               a minimal set of flags that breaks the metric wherever all of them are on. Of flags that need
+                        others it goes without saying that these were on: they are not named with it
   interacting pair      a culprit of two flags: each of them alone is harmless
   independent culprits  several culprits, each of which breaks the metric without the others
   explanation           a list of culprits that may be the cause of all verdicts, also called hypothesis; the empty list
@@ -26,7 +29,8 @@ Words, with the same meaning in all files:
   test order            which flags to test first (suspects) and which last (placebos). A right one saves runs, a wrong
                         one costs runs; the culprits found are the same
   prior evidence        verdicts from before the campaign or from older code: weak, and never the truth
-  confirmation          a run that a result rests on: the culprit alone is broken, the set without it is fine
+  confirmation          a run that a result rests on: the culprit alone is broken, the set without it is fine. Alone is
+                        with what it needs, and without it is without what needs it
 
 What drives a search does this; the loop over the requests is `bisect_cli.run.schedule.missing`:
 
@@ -49,6 +53,7 @@ import pkgutil
 from collections.abc import Callable
 from typing import NamedTuple
 
+from bisect_cli.campaign.subsets import NO_NEEDS
 from bisect_cli.errors import unknown
 
 DEFAULT = "bayes"
@@ -111,6 +116,9 @@ class Question(NamedTuple):
     prior_evidence  {metric: {subset: log odds, broken to fine}}.
     groups          the groups that say something about a set, as bisect_cli.campaign.spec.Group: several flags, and not
                     all of the trainer's.
+    needs           {flag: frozenset of all that it needs}, as bisect_cli.campaign.subsets.close makes it, of flags of
+                    the whole set only. Whoever asks has refused a whole set that is not runnable: what needs a flag
+                    outside it could never be on.
     """
 
     flags: tuple
@@ -123,6 +131,7 @@ class Question(NamedTuple):
     trusts: tuple = ()
     prior_evidence: dict = {}  # noqa: RUF012 - never written to
     groups: tuple = ()
+    needs: dict = NO_NEEDS
 
     @property
     def order(self):
@@ -154,12 +163,14 @@ class Query(NamedTuple):
 
 class Culprit(NamedTuple):
     """A culprit that is the result. confidence: its probability, given all verdicts. evidence: the subsets whose
-    verdicts show it most directly.
+    verdicts show it most directly. needed: what its flags need and it ran with. By itself that is fine; whether the
+    fault takes it no run can tell.
     """
 
     flags: tuple
     confidence: float
     evidence: tuple
+    needed: tuple = ()
 
 
 class Unresolved(NamedTuple):
@@ -227,11 +238,11 @@ class Answer(NamedTuple):
 
 
 def answer_by_metric(plan, question):
-    """The Answer of a search that looks at one metric at a time: plan(flags, verdict, seeds, order, groups) -> Plan,
-    where verdict is a function: subset -> Verdict, or None while there is none.
+    """The Answer of a search that looks at one metric at a time: plan(flags, verdict, seeds, order, groups, needs) ->
+    Plan, where verdict is a function: subset -> Verdict, or None while there is none.
     """
     plans = {
-        metric: plan(question.flags, table.get, question.seeds, question.order, question.groups)
+        metric: plan(question.flags, table.get, question.seeds, question.order, question.groups, question.needs)
         for metric, table in question.verdicts.items()
     }
     relevance = {

@@ -4,8 +4,12 @@
 A part whose verdict is undecided runs with further seeds, up to MOST_RUNS in all. Then what its odds lean to counts, so
 that a verdict is what the majority of its runs says. One that only crashes counts as passing, as ddmin has it for
 unresolved outcomes. Of several culprits it finds one.
+
+Where flags need others, a part runs with what its flags need, and of all but a part what can run without it. Then the
+set found is minimal among those that can be trained.
 """
 
+from bisect_cli.campaign import subsets as sets
 from bisect_cli.evidence.judge import BROKEN, CRASHED, FINE, MOST_RUNS, UNDECIDED
 from bisect_cli.search import (
     CONFIRMATION_RUNS,
@@ -28,11 +32,11 @@ def answer(question):
 SEARCH = Search("ddmin", answer)
 
 
-def plan(flags, verdict, seeds, order=NO_ORDER, groups=()):
+def plan(flags, verdict, seeds, order=NO_ORDER, groups=(), needs=sets.NO_NEEDS):
     """The Plan of one metric. verdict: a function, subset -> Verdict, or None while there is none. ddmin has no use for
     a test order or groups.
     """
-    return _Ddmin(flags, verdict).plan(seeds)
+    return _Ddmin(flags, verdict, needs).plan(seeds)
 
 
 class _Missing(Exception):
@@ -42,8 +46,8 @@ class _Missing(Exception):
 class _Ddmin:
     """One planning step: it follows the paper up to the first query that the verdicts do not answer."""
 
-    def __init__(self, flags, verdict):
-        self.flags, self.verdict = flags, verdict
+    def __init__(self, flags, verdict, needs):
+        self.flags, self.verdict, self.needs = flags, verdict, needs
         self.requests, self.queries = {}, {}
         self.current = flags
 
@@ -73,19 +77,23 @@ class _Ddmin:
         return tuple(self.queries.values())
 
     def _reduce(self):
-        """Makes `current` 1-minimal: no single flag can be left out of it."""
+        """Makes `current` 1-minimal: no single flag can be left out of it, with those that need it."""
         pieces = 2
         while len(self.current) > 1:
             whole = self.current
             bounds = [round(i * len(whole) / pieces) for i in range(pieces + 1)]
-            parts = [whole[low:high] for low, high in zip(bounds, bounds[1:])]
-            rests = [tuple(flag for flag in whole if flag not in part) for part in parts] if pieces > 2 else []
-            part = next((part for part in parts if self._fails(part, whole, "part")), None)
-            rest = part or next((rest for rest in rests if self._fails(rest, whole, "all but a part")), None)
+            row = sets.needed_first(whole, self.needs)
+            cut = [row[low:high] for low, high in zip(bounds, bounds[1:])]
+            parts = [sets.with_needed(part, self.needs, whole) for part in cut]
+            rests = [sets.runnable(sets.minus(whole, part), self.needs) for part in cut] if pieces > 2 else []
+            smaller = (part for part in parts if part != whole)
+            part = next((part for part in smaller if self._fails(part, whole, "part")), None)
+            left = (rest for rest in rests if rest)
+            rest = part or next((rest for rest in left if self._fails(rest, whole, "all but a part")), None)
             if part:
                 self.current, pieces = part, 2
             elif rest:
-                self.current, pieces = rest, max(pieces - 1, 2)
+                self.current, pieces = rest, min(max(pieces - 1, 2), len(rest))
             elif pieces == len(whole):
                 return
             else:
@@ -104,9 +112,9 @@ class _Ddmin:
         return verdict.call == BROKEN or (verdict.call not in (FINE, CRASHED) and verdict.log_odds > 0)
 
     def _culprit(self):
-        parts = [tuple(f for f in self.current if f != flag) for flag in self.current] if len(self.current) > 1 else []
-        fine = [part for part in parts if self.verdict(part)]
+        flags = sets.tops(self.current, self.needs)
+        fine = [part for part in sets.one_less(flags, self.needs, self.flags) if self.verdict(part)]
         confidence = self.verdict(self.current).broken
         for part in fine:
             confidence *= 1 - self.verdict(part).broken
-        return Culprit(self.current, confidence, (self.current, *fine))
+        return Culprit(flags, confidence, (self.current, *fine), sets.minus(self.current, flags))

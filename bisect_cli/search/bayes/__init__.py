@@ -12,6 +12,8 @@
      help, the metric is taken apart by `halving`, which assumes nothing but that runs can be repeated
      (`metric_search`).
 Runs that crash say nothing about a metric, except where all runs of one flag crash: see `crashes`.
+Where flags need others, only runnable subsets are candidates (`candidates`), explanations that agree on all of these
+are one (`hypotheses`), and a culprit is confirmed with what it needs, the rest without what needs it (`confirmation`).
 
 Shapes in all files: H hypotheses, n flags, C subsets, K grid points, that is parameters (noise, drop, ...) which may be
 true of a metric.

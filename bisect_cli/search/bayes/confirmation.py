@@ -3,8 +3,11 @@
 A culprit is named once its own subset is broken and the set without the culprits is fine. Runs are fresh evidence if
 the same would be named without them. Those that the search followed are not: it came to this culprit because they were
 low, so that they are low says little.
+
+Alone, a culprit runs with what its flags need. Without it, the set is without what needs it, which no run can acquit.
 """
 
+from bisect_cli.campaign import subsets
 from bisect_cli.evidence.judge import BROKEN, CRASHED, FINE, MOST_RUNS, UNDECIDED
 from bisect_cli.search import CONFIRMATION_RUNS, Culprit, RunRequest, Unresolved
 from bisect_cli.search.bayes.posterior import weigh
@@ -15,13 +18,13 @@ FRESH_PROBABILITY = 0.5
 NEGLIGIBLE_SHARE = 1e-10
 
 
-def confirming(flags, culprits):
-    """The subsets that confirm a hypothesis, as (subset, call, why)."""
+def confirming(flags, culprits, needs=subsets.NO_NEEDS):
+    """The subsets that confirm a hypothesis, as (subset, call, why). needs: as in Question."""
     if not culprits:
         return [(flags, FINE, "confirm the whole set")]
-    alone = [(one, BROKEN, "confirm the culprit") for one in culprits]
-    rest = tuple(flag for flag in flags if not any(flag in one for one in culprits))
-    return alone + ([(rest, FINE, "confirm the set without the culprit")] if rest else [])
+    alone = [(subsets.with_needed(one, needs, flags), BROKEN, "confirm the culprit") for one in culprits]
+    rests = subsets.remainders(flags, culprits, needs)
+    return alone + [(rest, FINE, "confirm the set without the culprit") for rest in rests]
 
 
 def is_due(metric, subset, culprits):
@@ -36,7 +39,7 @@ def missing(metric):
     """
     requests, unresolved, culprits = [], [], metric.culprits
     enough = bool(culprits) or metric.can_be_named
-    for subset, call, why in confirming(metric.flags, culprits):
+    for subset, call, why in confirming(metric.flags, culprits, metric.needs):
         verdict = metric.table.get(subset)
         runs = 1 if culprits and _is_fresh(metric, subset) else CONFIRMATION_RUNS
         if verdict is None or verdict.runs < runs:
@@ -56,10 +59,11 @@ def culprit(metric, flags):
     posterior = metric.posterior
     numbers = tuple(metric.flags.index(flag) for flag in flags)
     confidence = posterior.probability[posterior.family.holding(numbers)].sum()
-    parts = [tuple(f for f in flags if f != flag) for flag in flags] if len(flags) > 1 else []
-    rest = [subset for subset, call, _ in confirming(metric.flags, metric.culprits) if call == FINE]
-    evidence = [subset for subset in (flags, *parts, *rest) if subset in metric.table]
-    return Culprit(flags, float(confidence), tuple(evidence))
+    whole = subsets.with_needed(flags, metric.needs, metric.flags)
+    parts = subsets.one_less(flags, metric.needs, metric.flags)
+    rest = subsets.remainders(metric.flags, metric.culprits, metric.needs)
+    evidence = [subset for subset in (whole, *parts, *rest) if subset in metric.table]
+    return Culprit(flags, float(confidence), tuple(evidence), subsets.minus(whole, flags))
 
 
 def _is_fresh(metric, subset):

@@ -2,10 +2,14 @@
 
 A hypothesis is a list of culprits, and a culprit is a set of flags that breaks the metric wherever all of them are on.
 A subset is broken if it holds all flags of one of the culprits. Shapes: H hypotheses, n flags, C subsets.
+
+Where flags need others, hypotheses that agree on every subset that can be trained are one. If F needs A, then no run
+tells "F" from "A and F interact", nor "A" from "A and F, independently"; were they two, neither would ever be likely
+enough. The one that names the fewest flags stands for all, with the prior of all: what was likely stays so.
 """
 
 from functools import lru_cache
-from itertools import combinations
+from itertools import combinations, product
 
 import numpy as np
 
@@ -22,6 +26,11 @@ def as_rows(subsets, flags):
     return np.array([[flag in subset for flag in flags] for subset in subsets], bool).reshape(-1, len(flags))
 
 
+def as_matrix(needs, flags):
+    """Question.needs among these flags, bool [n, n]: whether the flag of the row needs that of the column."""
+    return as_rows([needs.get(flag, ()) for flag in flags], flags)
+
+
 class Family:
     """Hypotheses over n flags. log_prior: [H], of probabilities that sum to 1."""
 
@@ -31,9 +40,10 @@ class Family:
         self.n = n
 
     @classmethod
-    def over(cls, weights, priors):
+    def over(cls, weights, priors, needs=None):
         """All hypotheses of some kinds. weights: [n], how likely each flag is to take part, in any unit, > 0. priors:
-        {kind: probability}; kinds that need more flags than there are get none.
+        {kind: probability}; kinds that need more flags than there are get none. needs: of `as_matrix`; with a kind its
+        parts have to be among the kinds then.
         """
         n = len(weights)
         log_weights = np.log(weights)
@@ -45,7 +55,27 @@ class Family:
                 tables.append((kind, table))
                 logs.append(np.log(prior) + log - log_sum(log))
         log_prior = np.concatenate(logs)
-        return cls(tables, log_prior - log_sum(log_prior), n)
+        every = cls(tables, log_prior - log_sum(log_prior), n)
+        return every if needs is None or not needs.any() else every._distinct(needs)
+
+    def _distinct(self, needs):
+        """One of the hypotheses that agree on all runnable subsets, with the prior of all. self: all of some kinds."""
+        number, start, numbers = np.arange(len(self)), 0, {}  # number: of the hypothesis that stands for each
+        for kind, table in self.tables:
+            if 1 <= table.shape[1] <= 2:
+                numbers[kind] = start + _numbers(table, self.n)
+            start += len(table)
+        start = 0
+        for kind, table in self.tables:
+            says = _says_something(kind, table, needs)
+            for columns in product((False, True), repeat=table.shape[1]):
+                rows = np.flatnonzero((says == columns).all(axis=1))
+                if len(rows) and not all(columns):
+                    number[start + rows] = numbers[_part(kind, columns)][tuple(table[rows][:, columns].T)]
+            start += len(table)
+        prior = np.bincount(number, np.exp(self.log_prior), len(self))
+        kept = number == np.arange(len(self))
+        return self.kept(kept).with_prior(np.log(prior[kept]))
 
     def __len__(self):
         return len(self.log_prior)
@@ -128,3 +158,36 @@ def _table(kind, n):
     if kind != PAIR_AND_ONE:
         return triples
     return np.concatenate([triples[:, [0, 1, 2]], triples[:, [0, 2, 1]], triples[:, [1, 2, 0]]])
+
+
+def _says_something(kind, table, needs):
+    """Which flags of hypotheses make a difference to runnable subsets, bool [H of the kind, flags of the kind]: not one
+    that another of its culprit needs, and none of a culprit that breaks nothing which another does not break.
+    """
+
+    def are_on(columns, culprit):
+        """Whether flags of all these columns are on wherever a culprit is, which needs them."""
+        return np.all([needs[table[:, culprit], table[:, [column]]].any(axis=1) for column in columns], axis=0)
+
+    result = np.ones(table.shape, bool)
+    for culprit in kind:
+        others = [are_on(other, culprit) for other in kind if other != culprit]
+        spare = np.any(others, axis=0) if others else False
+        for column in culprit:
+            result[:, column] = ~(spare | are_on((column,), culprit))
+    return result
+
+
+def _part(kind, columns):
+    """The kind that is left of a kind with some of its columns, bool."""
+    number = np.cumsum(columns) - 1
+    parts = (tuple(int(number[column]) for column in culprit if columns[column]) for culprit in kind)
+    return tuple(part for part in parts if part)
+
+
+def _numbers(table, n):
+    """Where in a table of one or two columns flags stand, in either order."""
+    result = np.zeros((n,) * table.shape[1], int)
+    for columns in (table.T, table.T[::-1]):
+        result[tuple(columns)] = np.arange(len(table))
+    return result

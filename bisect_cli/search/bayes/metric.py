@@ -1,5 +1,6 @@
 """What is known of one metric: its verdicts, and the posterior over what may break it."""
 
+from bisect_cli.campaign import subsets
 from bisect_cli.evidence.judge import CRASHED
 from bisect_cli.search import Belief
 from bisect_cli.search.bayes import prior
@@ -14,12 +15,12 @@ LEAST_SHOWN = 0.001  # probability of a belief
 class Metric:
     """Of one metric: everything that its runs so far say.
 
-    flags: those that can be trained. table: {subset: Verdict}. tried: the subsets whose verdicts are evidence; a crash
-    is none. culprits: of the likeliest explanation, and probability: that of this explanation.
+    flags: those that can be trained. needs: as in Question. table: {subset: Verdict}. tried: the subsets whose verdicts
+    are evidence; a crash is none. culprits: of the likeliest explanation, and probability: that of this explanation.
     """
 
     def __init__(self, question, name, flags):
-        self.flags, self.table = flags, question.verdicts[name]
+        self.flags, self.needs, self.table = flags, question.needs, question.verdicts[name]
         self.tried = [subset for subset in self.table if subset and self._is_evidence(subset)]
         self.evidence = collect(flags, self.table, self.tried)
         self.posterior = weigh(prior.expect(question, name, flags), self.evidence)
@@ -27,7 +28,9 @@ class Metric:
         self.probability = float(self.posterior.probability[self.posterior.best])
 
     def _is_evidence(self, subset):
-        return self.table[subset].call != CRASHED and set(subset) <= set(self.flags)
+        if self.table[subset].call == CRASHED or not set(subset) <= set(self.flags):
+            return False
+        return subsets.is_runnable(subset, self.needs)
 
     @property
     def can_be_named(self):

@@ -4,9 +4,10 @@ import math
 
 import numpy as np
 
+from bisect_cli.campaign.subsets import union
 from bisect_cli.evidence.judge import BROKEN, MOST_RUNS, UNDECIDED, VERDICT_ODDS
 from bisect_cli.search import Plan, Query, Relevance, RunRequest, Unresolved, halving
-from bisect_cli.search.bayes import confirmation
+from bisect_cli.search.bayes import confirmation, crashes
 from bisect_cli.search.bayes.hypotheses import as_rows
 from bisect_cli.search.bayes.information import Outlook
 from bisect_cli.search.bayes.metric import Metric
@@ -31,7 +32,7 @@ class MetricSearch:
     def __init__(self, question, name, flags, crashers):
         self.question = question
         self.metric = Metric(question, name, flags)
-        self.unresolved = tuple(Unresolved(one, "its runs crash") for one in crashers)
+        self.unresolved = crashes.unresolved(question, flags, crashers)
         self.required, self.confirmations, self.due = (), {}, {}
         self.is_open = self.by_information = True
         self.is_stuck = self.is_misfit = False
@@ -66,7 +67,7 @@ class MetricSearch:
     def _expect_confirmations(self):
         metric = self.metric
         for belief in metric.likeliest(CONFIRMED_EXPLANATIONS):
-            for subset, _, _ in confirmation.confirming(metric.flags, belief.culprits):
+            for subset, _, _ in confirmation.confirming(metric.flags, belief.culprits, metric.needs):
                 self.confirmations[subset] = self.confirmations.get(subset, 0) + belief.probability
                 if confirmation.is_due(metric, subset, belief.culprits):
                     self.due[subset] = self.due.get(subset, 0) + belief.probability
@@ -94,7 +95,7 @@ class MetricSearch:
         broken = metric.probability_broken(row)
         log_odds = math.log(max(broken, 1e-9) / max(1 - broken, 1e-9))
         awaited = [request.flags for request in self.required]
-        awaited += [one for one, _, _ in confirmation.confirming(metric.flags, metric.culprits)]
+        awaited += [one for one, _, _ in confirmation.confirming(metric.flags, metric.culprits, metric.needs)]
         if not metric.table or subset in awaited:  # however little it says, the search does not end without it
             return Relevance(True, log_odds)
         bits = Outlook(metric.posterior.likeliest()).information(row)[0] if self.by_information else 0.0
@@ -134,7 +135,8 @@ class MetricSearch:
         if again:
             self.required = tuple(RunRequest(subset, 2, "contradicts the others: once more") for subset in again)
             return
-        self.fallback = halving.plan(metric.flags, metric.table.get, question.seeds, question.order, question.groups)
+        known = (question.seeds, question.order, question.groups, question.needs)
+        self.fallback = halving.plan(metric.flags, metric.table.get, *known)
         self.required = self.fallback.requests
         self.is_open = bool(self.required)
 
@@ -156,8 +158,9 @@ class MetricSearch:
             return base._replace(suspects=((likely, ()),) if metric.table.get(metric.flags) and likely else ())
         clean = metric.probability if not metric.culprits and not self.unresolved else None
         undecided = {one.flags for one in self.unresolved}
-        culprits = tuple(confirmation.culprit(metric, one) for one in metric.culprits if one not in undecided)
-        return base._replace(culprits=culprits, clean=clean)
+        culprits = (confirmation.culprit(metric, one) for one in metric.culprits)
+        named = tuple(one for one in culprits if union(one.flags, one.needed, order=metric.flags) not in undecided)
+        return base._replace(culprits=named, clean=clean)
 
     def _misfit_plan(self, base):
         note = (

@@ -1,8 +1,8 @@
 """One planning step of the search that weighs explanations: from a Question to an Answer."""
 
 from bisect_cli.evidence.judge import CRASHED, MOST_RUNS
-from bisect_cli.search import Answer, RunRequest
-from bisect_cli.search.bayes.crashes import split_off_crashers
+from bisect_cli.search import Answer, Plan, RunRequest
+from bisect_cli.search.bayes import crashes
 from bisect_cli.search.bayes.metric_search import MetricSearch
 from bisect_cli.search.bayes.worth import CANCEL_BITS, LAST_RUN_BITS, LIKELY_RUN_BITS, SPARE_SLOT_BITS, Worth
 
@@ -29,11 +29,15 @@ class Planner:
         for subset in question.in_flight:
             self.begun[subset] = self.begun.get(subset, 0) + 1
         self.out = [subset for subset in question.in_flight if subset]
-        crashers, self.flags = split_off_crashers(question.flags, self.table)
-        self.searches = {name: MetricSearch(question, name, self.flags, crashers) for name in question.verdicts}
+        self.crashers, self.flags = crashes.split_off_crashers(question.flags, self.table, question.needs)
+        names = question.verdicts if self.flags else ()
+        self.searches = {name: MetricSearch(question, name, self.flags, self.crashers) for name in names}
         self.requests = {}
 
     def answer(self):
+        if not self.flags:  # all flags need one whose runs crash
+            plan = Plan((), unresolved=crashes.unresolved(self.question, (), self.crashers))
+            return Answer(dict.fromkeys(self.question.verdicts, plan), (), tuple(dict.fromkeys(self.out)))
         open_searches = [search for search in self.searches.values() if search.is_open]
         cancel = ()
         if open_searches:
@@ -62,7 +66,7 @@ class Planner:
 
         Invariant: whatever is requested is expected by `worth` before another subset is chosen.
         """
-        worth = Worth(searches, self.flags, self.question.groups, self.table)
+        worth = Worth(searches, self.flags, self.question.groups, self.question.needs, self.table)
         vain = self._keep_in_flight(searches, worth)
         free = self._fill(searches, worth, self._free_slots(worth))
         if free <= 0 and not self.requests:  # what is worth a run has to wait for these

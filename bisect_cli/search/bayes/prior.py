@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 
+from bisect_cli.campaign import subsets
 from bisect_cli.evidence.judge import VERDICT_ODDS
 from bisect_cli.search.bayes.hypotheses import (
     INDEPENDENT,
@@ -14,6 +15,7 @@ from bisect_cli.search.bayes.hypotheses import (
     THREE_INDEPENDENT,
     TRIPLE,
     Family,
+    as_matrix,
     as_rows,
 )
 
@@ -47,8 +49,12 @@ MOST_LOG_ODDS = math.log(VERDICT_ODDS)
 def expect(question, metric, flags):
     """The Family of all explanations of a metric over these flags, with what is known of them beforehand."""
     kinds = KIND_PRIORS if len(question.verdicts) == 1 else KIND_PRIORS_OF_SEVERAL_METRICS
-    family = Family.over(np.array([_weight(question, flag) for flag in flags]), kinds)
-    return with_prior_evidence(family, flags, question.prior_evidence.get(metric, {}))
+    weights = np.array([_weight(question, flag) for flag in flags])
+    family = Family.over(weights, kinds, as_matrix(question.needs, flags))
+    rows = question.prior_evidence.get(metric, {})
+    # What a flag did without what it needs says nothing of what it does with it.
+    rows = {subset: log_odds for subset, log_odds in rows.items() if subsets.is_runnable(subset, question.needs)}
+    return with_prior_evidence(family, flags, rows)
 
 
 def with_prior_evidence(family, flags, rows):

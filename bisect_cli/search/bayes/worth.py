@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from bisect_cli.search.bayes.candidates import candidates, group_rows, plainness
+from bisect_cli.search.bayes.candidates import candidates, group_rows, neighbours, plainness, with_needed
 from bisect_cli.search.bayes.crashes import weigh_crashes
-from bisect_cli.search.bayes.hypotheses import as_rows
+from bisect_cli.search.bayes.hypotheses import as_matrix, as_rows
 from bisect_cli.search.bayes.information import Outlook
 from bisect_cli.search.bayes.posterior import DIGITS, ranked
 
@@ -24,12 +24,12 @@ IMPROVEMENTS = 3  # rounds of local improvement: one flag on or off
 class Worth:
     """What runs are worth to MetricSearches, given those expected already."""
 
-    def __init__(self, searches, flags, groups, table):
-        """table: {subset: Verdict} of any metric, for what crashed."""
+    def __init__(self, searches, flags, groups, needs, table):
+        """groups, needs: as in Question. table: {subset: Verdict} of any metric, for what crashed."""
         self.flags = flags
-        self.blocks = group_rows(flags, groups)
+        self.needs = as_matrix(needs, flags)
         posteriors = [search.metric.posterior for search in searches]
-        crash = weigh_crashes(flags, table)
+        crash = weigh_crashes(flags, table, needs)
         self.crash = crash and crash.likeliest()
         self.outlooks = [Outlook(one.likeliest()) for one in (*posteriors, *([crash] if crash else []))]
         self.due, self.confirmations, rows = {}, {}, []
@@ -40,7 +40,11 @@ class Worth:
                 self.confirmations[key] = max(share, self.confirmations.get(key, 0))
                 self.due[key] = self.due.get(key, 0) + search.due.get(subset, 0)
         odds = np.max([one.family.takes_part(one.probability) for one in posteriors], axis=0)
-        self.candidates = candidates(flags, self.blocks, odds, rows)
+        blocks = group_rows(flags, groups)
+        self.candidates = candidates(flags, blocks, odds, self.needs, rows)
+        if self.needs.any():  # a group or a flag with what it needs is as easily recognised
+            blocks += list(with_needed(np.array([*blocks, *np.eye(len(flags), dtype=bool)]), self.needs))
+        self.blocks = {row.tobytes() for row in blocks}
 
     def _row(self, subset):
         return as_rows([subset], self.flags)[0]
@@ -83,8 +87,7 @@ class Worth:
         """These subsets and neighbours of the best, with their scores and information: (rows, scores, bits)."""
         scores, bits = self._scores(rows)
         for _ in range(IMPROVEMENTS):
-            top = rows[ranked(scores)[:2]]
-            flips = (top[:, None] ^ np.eye(len(self.flags), dtype=bool)[None]).reshape(-1, len(self.flags))
+            flips = neighbours(rows[ranked(scores)[:2]], self.needs)
             known.update(row.tobytes() for row in rows)
             new = np.array([row for row in flips if row.tobytes() not in known])
             if not len(new):
