@@ -229,9 +229,18 @@ def _seconds(home):
         end = _exit(folder)
         if end:
             total += end["seconds"]
+        elif (folder / "claim.json").exists():  # its agent beats until the end
+            total += max(0.0, _changed(folder / "heartbeat") - _changed(folder / "claim.json"))
         elif (folder / "job.json").exists():
-            total += max(0.0, time.time() - (folder / "job.json").stat().st_mtime)
+            total += max(0.0, time.time() - _changed(folder / "job.json"))
     return total
+
+
+def _changed(path):
+    try:
+        return path.stat().st_mtime
+    except OSError:
+        return 0.0
 
 
 TRAINER = CommandTrainer()

@@ -7,6 +7,7 @@ import signal
 import sys
 from pathlib import Path
 
+from bisect_cli import launchers
 from bisect_cli.campaign.spec import Flag, Group, Metric, Spec
 from bisect_cli.errors import UserError, nearest
 from bisect_cli.trainers import edits, readers, switches
@@ -19,7 +20,7 @@ else:
 
 VERSION = 1  # of the format
 KEYS = {
-    "": ("version", "trainer", "flags", "groups", "metrics", "length", "fingerprint"),
+    "": ("version", "trainer", "flags", "groups", "metrics", "length", "fingerprint", "launcher"),
     "trainer": ("name", "command", "workdir", "env", "resume", "stop", "wrong_input", "check"),
     "trainer.stop": ("signal", "grace"),
     "flags.*": ("help", "args", "env", "constant", "template", "needs", "excludes"),
@@ -78,6 +79,7 @@ def spec_of(tables, root, file=""):
         "length": length,
         "made_of": made_of,
         "declared": _declared(tables),
+        **_launcher(tables),
     }
     _check_placeholders(options)
     edits.check(switches.all_edits(options), options["workdir"])
@@ -241,6 +243,17 @@ def _fingerprint(table):
     }
 
 
+def _launcher(tables):
+    """Where runs are made, as a name and the launcher's own options, which it checks itself."""
+    if "launcher" not in tables:
+        return {}
+    table = tables["launcher"]
+    if not isinstance(table, dict) or "name" not in table:
+        raise UserError('[launcher]: write name = "slurm" and its options, as partition = "gpu".')
+    name, options = table["name"], {key: value for key, value in table.items() if key != "name"}
+    return {"launcher": {"name": name, "options": launchers.parse_options(name, options.items(), "launcher.")}}
+
+
 def _check_placeholders(options):
     """Every placeholder is known, and runs have folders of their own."""
     used = set()
@@ -296,8 +309,7 @@ def _check_switched(ways):
 
 
 def _declared(tables):
-    """What is said of flags and metrics beside how they are switched and read: two campaigns may differ in that alone.
-    """
+    """What is said of flags and metrics beside how they are switched and read: two campaigns may differ in that alone."""
     flags = {
         name: {key: table[key] for key in ("needs", "excludes") if key in table}
         for name, table in _tables(tables, "flags")
