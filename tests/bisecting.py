@@ -9,7 +9,6 @@ import time
 from pathlib import Path
 
 from bisect_cli.campaign.settings import Settings
-from bisect_cli.launchers.local import Local
 from bisect_cli.run import session
 from bisect_cli.run.controller import Controller
 from bisect_cli.run.recorder import Recorder
@@ -52,11 +51,14 @@ class Bench:
         and of `settings` for a new one.
         """
         changes = more.pop("changes", ())
-        options = {key: more.pop(key) for key in ("max_runs", "parity", "patience", "grace", "hung") if key in more}
+        options = {
+            key: more.pop(key) for key in ("max_runs", "parity", "patience", "grace", "hung", "detach") if key in more
+        }
         folder = store.create(self.runs, name)
         known = store.load(folder)[0].settings
         with session.hold(folder, None if known else self.settings(name, flags, **more)) as (log, state):
-            return Controller(Recorder(folder, log, state, listen), Local(slots), **options).run(changes)
+            launcher = session.launcher_of(state.settings, slots)
+            return Controller(Recorder(folder, log, state, listen), launcher, **options).run(changes)
 
     def spawn(self, *words):
         """maskrcnn-bisect in a process of its own, off a terminal."""

@@ -22,7 +22,7 @@ MAY_USE = {
     **{part: (*LEVELS[i:], *(SIDE if part in ABOVE_SIDE else ())) for i, part in enumerate(LEVELS)},
     **{part: (*SIDE, "campaign") for part in SIDE},
     "__main__": ("cli",),
-    "": (),  # the package itself
+    "": ("run",),  # the package itself: what it has for programs
     "errors": (),
 }
 

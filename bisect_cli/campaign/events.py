@@ -21,6 +21,7 @@ from bisect_cli.campaign.state import (
     RUNNING,
     STOPPED_EARLY,
     WAITING,
+    NodeUse,
     State,
     Trial,
 )
@@ -199,9 +200,10 @@ class Ended:
     """The end of an attempt.
 
     outcome: finished, diverged, crashed, stopped (on request), cancelled (it could no longer matter), lost (it died
-    with its controller), refused (the trainer's word for wrong input), or stopped early (its curve settled its
-    verdict). code: of its exit, None if nobody saw it. early: where it was stopped early, as curves.stop. fingerprint:
-    the run's own word. node: the one it ran on, where that is said only now.
+    with its controller), evicted (its node or scheduler ended it, which costs no attempt), refused (the trainer's word
+    for wrong input), or stopped early (its curve settled its verdict). code: of its exit, None if nobody saw it. early:
+    where it was stopped early, as curves.stop. fingerprint: the run's own word. node: the one it ran on, where that is
+    said only now; ran: for how many seconds, if that is known.
     """
 
     trial: str
@@ -214,6 +216,8 @@ class Ended:
     early: Optional[dict] = None
     fingerprint: Optional[dict] = None
     node: Optional[str] = None
+    ran: Optional[float] = None
+    time: Optional[float] = None
 
     def apply(self, state):
         if self.trial not in state.trials:
@@ -235,7 +239,8 @@ class Ended:
             node=self.node or old.node,
             before=dataclasses.replace(old, before=None),
         )
-        return _with_trial(_reopened(state), trial)
+        uses = (NodeUse(trial.node, self.trial, self.time or 0.0, self.outcome, self.ran),) if trial.node else ()
+        return _with_trial(_reopened(state, node_uses=state.node_uses + uses), trial)
 
 
 @_event("undone")
@@ -307,6 +312,23 @@ class Comparing:
     """Parity has begun."""
 
     kind = "comparing"
+
+
+@dataclass(frozen=True)
+class Began:
+    """A run that had to wait has begun."""
+
+    trial: str
+    node: str
+    kind = "began"
+
+
+@dataclass(frozen=True)
+class Trouble:
+    """Nothing is known of the runs for now, and why; "" once it is again."""
+
+    words: str
+    kind = "trouble"
 
 
 @dataclass(frozen=True)

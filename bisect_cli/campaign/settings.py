@@ -21,7 +21,8 @@ class Settings:
     times likelier a culprit than another}. trusts: flags held to be innocent. noise, smallest_drop: a number for all
     metrics or {metric: number}, in the metric's own unit; None leaves it to the spec. seeds: replicates of the
     baseline; seed: the first; replicate k of any subset has seed + k. early_stop: stop runs whose curve settles their
-    verdict. launcher: the name of what starts runs. workdir: where runs are started.
+    verdict. launcher: the name of what starts runs; launcher_options: {name: plain value}, its own. workdir: where
+    runs are started. uid: a text that no other campaign has, "" of those from before there was one.
     """
 
     name: str
@@ -39,6 +40,8 @@ class Settings:
     launcher: str = "local"
     early_stop: bool = field(default=False, compare=False)
     workdir: str = field(default="", compare=False)
+    launcher_options: dict = field(default_factory=dict, compare=False)
+    uid: str = field(default="", compare=False)
 
     def to_json(self):
         """Plain values; the spec stands beside them in the log."""
@@ -58,7 +61,11 @@ class Settings:
         return [
             *(name for name in fields if getattr(self, name) != getattr(other, name)),
             *(["trainer"] if self.spec.trainer != other.spec.trainer else []),
-            *(name for name in dict.fromkeys([*options, *others]) if options.get(name) != others.get(name)),
+            *(
+                name
+                for name in dict.fromkeys([*options, *others])
+                if name != "launcher" and options.get(name) != others.get(name)  # where runs are made changes no result
+            ),
         ]
 
     def metric(self, name) -> Metric:

@@ -59,12 +59,24 @@ class Trial:
 
 
 @dataclass(frozen=True)
+class NodeUse:
+    """An attempt that has ended on a node: of which trial, when, how, and after how many seconds on it."""
+
+    node: str
+    trial: str
+    time: float
+    outcome: str
+    seconds: Optional[float] = None
+
+
+@dataclass(frozen=True)
 class State:
     """A campaign as its log says it is.
 
     state: new, open (a controller has it, or had and died), or how the last one closed it. slots: runs at once, None
     for any number, where people start them. parity: as parity.digest says it, None before it. fingerprint: what a run
-    would be computed with now, None if that is not known. prior_evidence: {source: rows}, as evidence.prior.
+    would be computed with now, None if that is not known. prior_evidence: {source: rows}, as evidence.prior. node_uses:
+    of all attempts that ended on a node which is known, in order.
     """
 
     settings: Optional[Settings] = None
@@ -77,6 +89,7 @@ class State:
     parity: Optional[dict] = None
     fingerprint: Optional[dict] = None
     prior_evidence: dict = field(default_factory=dict)
+    node_uses: tuple = ()
 
     def trials_of(self, flags, stale=False):
         """The trials of a subset, by seed: those that count, or those that are stale."""

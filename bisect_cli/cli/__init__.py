@@ -13,7 +13,10 @@ import click
 from bisect_cli.errors import UserError
 
 EXIT = {"finished": 0, "failed": 1, "inconclusive": 3, "interrupted": 130}
-COMMANDS = ("start", "resume", "stop", "status", "list", "explain", "logs", "flags", "parity")
+COMMANDS = (
+    *("start", "resume", "ask", "tell", "stop", "status", "nodes", "list", "explain", "logs", "flags", "parity"),
+    "trainer",
+)
 
 
 class _Main(click.Group):

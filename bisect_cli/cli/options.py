@@ -14,7 +14,14 @@ runs_dir = click.option(
     type=click.Path(path_type=Path),
     help="Folder of all campaigns.",
 )
-slots = click.option("--slots", type=int, help="Runs at once. Default: one a core, at most 8; with --np one.")
+slots = click.option(
+    "--slots",
+    type=int,
+    help="Runs at once. Default: one a core, at most 8; with --np one. With --launcher slurm 8, manual any number.",
+)
+detach = click.option(
+    "--detach", is_flag=True, help="Ctrl-C leaves the runs under way going; `resume` takes them over, `stop` ends them."
+)
 max_runs = click.option("--max-runs", type=int, help="Stop, inconclusive, after this many runs. Retries do not count.")
 
 

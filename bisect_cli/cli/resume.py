@@ -10,8 +10,9 @@ from bisect_cli.cli import options, screen
 @click.option("--add-flags", metavar="A,B,...", help="Flags or groups to bisect as well; the runs so far still count.")
 @options.slots
 @options.max_runs
+@options.detach
 @options.runs_dir
-def command(name, add_flags, slots, max_runs, runs_dir):
+def command(name, add_flags, slots, max_runs, detach, runs_dir):
     """Resume a campaign where it was; also with more slots, runs or flags.
 
     Where code, data or software have changed since, runs of before are stale: they say little, and others are made.
@@ -22,6 +23,12 @@ def command(name, add_flags, slots, max_runs, runs_dir):
     options.check_numbers(slots, max_runs)
     folder = store.find(runs_dir, name)
     outcome = session.resume(
-        folder, screen.listener(folder), screen.note, slots=slots, max_runs=max_runs, add_flags=add_flags
+        folder,
+        screen.listener(folder),
+        screen.note,
+        slots=slots,
+        max_runs=max_runs,
+        add_flags=add_flags,
+        detach=detach,
     )
     return screen.finish(folder, outcome)

@@ -80,4 +80,18 @@ def finish(folder, outcome):
     from bisect_cli.report.summary import summarize
 
     show(summarize(folder, outcome.state, outcome.analysis, outcome.notes))
+    if outcome.state.state == "open":
+        show_next(folder, outcome.state)
+        return 0
     return EXIT[outcome.state.state]
+
+
+def show_next(folder, state):
+    """Prints what is next where people start the runs, and how to get at it."""
+    from bisect_cli.report import by_hand
+    from bisect_cli.run.ask_tell import next_to_ask
+
+    for line in by_hand.next_lines(state, next_to_ask(state, by_hand.SHOWN)):
+        click.echo(line)
+    for line in by_hand.how_to_lines(folder, state):
+        click.echo(line)

@@ -1,5 +1,6 @@
 """`maskrcnn-bisect start`"""
 
+import functools
 import os
 from pathlib import Path
 
@@ -82,10 +83,17 @@ SPEC = TRAINER.spec({})  # for the help alone
 @click.option(
     "--launcher",
     type=click.Choice(launchers.NAMES),
-    default=launchers.DEFAULT,
-    show_default=True,
-    help="What starts the runs: this machine, or, with manual, you (docs/ask-and-tell.md).",
+    help="What starts the runs: this machine (local, the default), Slurm (docs/clusters.md), or, with manual, you "
+    "(docs/ask-and-tell.md).",
 )
+@click.option(
+    "--launcher-option",
+    "launcher_options",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="An option of the launcher, as partition=gpu (docs/clusters.md). Repeatable.",
+)
+@options.detach
 @options.slots
 @options.max_runs
 @click.option("--name", help="Name of the campaign; one that exists is resumed. Default: the date and a number.")
@@ -145,8 +153,8 @@ def command(context, name, slots, max_runs, dry_run, parity, runs_dir, sources, 
         changes = reconcile.changes(existing, found, (), others, rows)
         compares = parity and not _by_hand(settings) and trainer.parity_argv(settings, "result.json") is not None
         return show(forecast(existing, changes, runs_dir, slots, max_runs), compares)
-    folder = store.create(runs_dir, name)
-    outcome = _runner(settings)(
+    runner, folder = _runner(settings, given["detach"]), store.create(runs_dir, name)
+    outcome = runner(
         folder,
         screen.listener(folder),
         screen.note,
@@ -163,11 +171,16 @@ def _by_hand(settings):
     return launchers.find(settings.launcher).by_hand
 
 
-def _runner(settings):
-    """What runs a campaign, or, where people start its runs, begins it and returns at once."""
+def _runner(settings, detach):
+    """What runs a campaign, or, where people start its runs, begins it and returns at once. Raises UserError if its
+    launcher can start none.
+    """
     from bisect_cli.run import manual, session
 
-    return manual.begin if _by_hand(settings) else session.run
+    if _by_hand(settings):
+        return manual.begin
+    session.launcher_of(settings).check()
+    return functools.partial(session.run, detach=detach)
 
 
 def _spec(context, given):
@@ -196,6 +209,7 @@ def _settings(name, spec, given):
 
     metrics, flags = spec.parse_metrics(given["metrics"]), spec.parse_flags(given["flag_text"])
     spec.check_set(flags)
+    launcher, launcher_options = _launcher(spec, given)
     declared = {metric: spec.metric(metric).target for metric in metrics}
     known = {metric: target for metric, target in declared.items() if target is not None}
     return parse.Settings(
@@ -211,10 +225,22 @@ def _settings(name, spec, given):
         smallest_drop=parse.parse_amounts("--smallest-drop", given["smallest_drop"], spec, metrics),
         seeds=given["seeds"],
         seed=given["seed"],
-        early_stop=given["early_stop"] and not launchers.find(given["launcher"]).by_hand,
-        launcher=given["launcher"],
+        early_stop=given["early_stop"] and not launchers.find(launcher).by_hand,
+        launcher=launcher,
+        launcher_options=launcher_options,
         workdir=os.getcwd(),
     )
+
+
+def _launcher(spec, given):
+    """The name of the launcher and its options: of the trainer's file, as far as the command line says nothing else."""
+    in_file = spec.options.get("launcher", {"name": launchers.DEFAULT, "options": {}})
+    name, texts = given["launcher"] or in_file["name"], [one.partition("=") for one in given["launcher_options"]]
+    for key, equals, _ in texts:
+        if not equals:
+            raise UserError(f"--launcher-option {key}: write KEY=VALUE, as partition=gpu.")
+    options = launchers.parse_options(name, [(key, value) for key, _, value in texts])
+    return name, {**(in_file["options"] if name == in_file["name"] else {}), **options}
 
 
 def _without_effect(settings, rows):

@@ -24,6 +24,6 @@ def command(name, watch, as_json, runs_dir):
         while True:
             summary = summarize_folder(folder)
             show(summary)
-            if not watch or summary["state"] != "running":
+            if not watch or summary["state"] not in ("running", "waiting"):
                 return
             time.sleep(SECONDS)

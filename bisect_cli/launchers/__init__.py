@@ -8,15 +8,25 @@ controller.
 
 import abc
 import importlib
+import json
 from pathlib import Path
 from typing import NamedTuple, Optional
 
+from bisect_cli.errors import UserError, unknown
+
 DEFAULT = "local"
+NAMES = (DEFAULT, "slurm", "manual")
+EVICTED, LOST = "evicted", "lost"  # outcomes that are no fault of the run's, so that they cost no attempt
+
+
+class Unavailable(Exception):
+    """No job can be taken now; later it may be. The text says why."""
 
 
 class Job(NamedTuple):
     """A command to run in `cwd`, with its output in the files stdout.txt and stderr.txt of `folder`. env: what is added
-    to the environment. stop_signal: what asks it to save and end, "TERM" for SIGTERM.
+    to the environment. stop_signal: what asks it to save and end, "TERM" for SIGTERM; grace: the seconds it then has.
+    key: its name, of which there is one in a campaign. avoid: nodes that it is not to run on.
     """
 
     argv: list
@@ -24,18 +34,50 @@ class Job(NamedTuple):
     folder: Path
     env: dict = {}  # noqa: RUF012 - never written to
     stop_signal: str = "TERM"
+    grace: float = 60.0
+    key: str = ""
+    avoid: tuple = ()
+
+
+def write_job(job, **more):
+    """Makes the folder of a Job, with job.json in it: what is to run, for the agent and for readers."""
+    job.folder.mkdir(parents=True, exist_ok=True)
+    words = {"argv": list(map(str, job.argv)), "cwd": str(job.cwd), "env": job.env, "stop_signal": job.stop_signal}
+    (job.folder / "job.json").write_text(json.dumps({**words, "grace": job.grace, **more}))
+
+
+def read_claim(folder):
+    """What the agent has noted of where and since when the run of a Job's folder goes, {} for a note that is being
+    written, None before it has begun.
+    """
+    try:
+        claim = json.loads((Path(folder) / "claim.json").read_text())
+    except OSError:
+        return None
+    except ValueError:
+        return {}
+    return claim if isinstance(claim, dict) else {}
 
 
 class Exit(NamedTuple):
-    """How a run ended; code is None where nobody was there to see it."""
+    """How a run ended; code is None where nobody was there to see it. outcome: of the attempt, with the reason, where
+    it is not for the code to say: EVICTED or LOST. seconds: how long it ran, if that is known. hopeless: any other run
+    would end the same.
+    """
 
     code: Optional[int]
+    outcome: str = ""
+    reason: str = ""
+    seconds: Optional[float] = None
+    hopeless: bool = False
 
 
 class Handle(abc.ABC):
-    """One run, from prepared to gone."""
+    """One run, from prepared to gone. state: "queued" until it has begun on its node, then "running"."""
 
     ticket: dict
+    state: str = "running"
+    node: str = ""
 
     @abc.abstractmethod
     def go(self):
@@ -55,19 +97,93 @@ class Handle(abc.ABC):
 
 
 class Launcher(abc.ABC):
-    """Runs up to `slots` jobs at once; a slot is a number from 1."""
+    """Runs up to `slots` jobs at once; a slot is a number from 1.
+
+    by_hand: people start the runs, and say how they ended (`ask` and `tell`), so no process holds the campaign. queues:
+    a run may wait before it begins, and then notes its node and its start in claim.json. OPTIONS: {name: Option}. lag:
+    seconds after which what a run has done is surely seen here. trouble: why nothing is known of the runs now, or "".
+    """
 
     slots: int
+    by_hand: bool = False
+    queues: bool = False
+    OPTIONS: dict = {}  # noqa: RUF012 - never written to
+    lag: float = 0.0
+    trouble: str = ""
+
+    @staticmethod
+    def default_slots(fills_machine):
+        """How many runs go at once if the user does not say. fills_machine: each takes a whole machine."""
+        return 1
+
+    def check(self):  # noqa: B027 - most need nothing
+        """Raises UserError if no run can be started from here with these options."""
+
+    def open(self, folder, uid, tickets):  # noqa: B027 - most need nothing
+        """The launcher is to serve a campaign: its folder, a text that it alone has, and the tickets of its runs. What
+        an earlier controller has prepared and never logged is taken back.
+        """
+
+    @property
+    def ready(self):
+        """Whether a job can be taken now."""
+        return True
 
     @abc.abstractmethod
     def prepare(self, job):
-        """A Handle of the job, which waits for `go`."""
+        """A Handle of the job, which waits for `go`. Raises Unavailable."""
 
     @abc.abstractmethod
-    def reattach(self, ticket):
-        """A Handle of the run of this ticket if it is still alive, else None."""
+    def reattach(self, ticket, folder):
+        """A Handle of the run of this ticket if it may still be alive, else None. folder: of the Job."""
+
+    def refresh(self):  # noqa: B027 - most need nothing
+        """Looks at all runs at once, if it is time for that. Called at every look of a controller; never waits."""
+
+    def close(self):  # noqa: B027 - most need nothing
+        """The campaign is left; what has been asked for is done, if that is possible soon."""
+
+
+class Option(NamedTuple):
+    """An option of a launcher. kind: what makes a value of a text."""
+
+    kind: type
+    help: str
 
 
 def find(name):
-    """The class of the Launcher of this name, which is made with the number of slots."""
+    """The class of the Launcher of this name, which is made with the number of slots and, {name: value}, its options.
+    Raises UserError if there is none.
+    """
+    if name not in NAMES:
+        raise unknown("launcher", name, NAMES)
     return importlib.import_module(f"bisect_cli.launchers.{name}").LAUNCHER
+
+
+def parse_options(name, texts, where="--launcher-option "):
+    """The options of a launcher, {name: plain value}, from several (name, text). One that is a list may be there
+    several times. Raises UserError where one is not known, or no such value; `where` stands before its name in it.
+    """
+    known, options = find(name).OPTIONS, {}
+    for key, text in texts:
+        if key not in known:
+            hint = unknown(f"option of launcher {name}", key, known) if known else f"launcher {name} has no options."
+            raise UserError(f"{where}{key}: {hint}")
+        kind = known[key].kind
+        try:
+            value = kind(text) if kind is not list else [*options.get(key, []), *_words(text)]
+            if kind in (int, float) and not 0 < value < 1e9:
+                raise ValueError
+        except (TypeError, ValueError):
+            what = {int: "a whole number above 0", float: "a number above 0", list: "a list of words"}[kind]
+            raise UserError(f"{where}{key}: {text!r} is not right: write {what} ({known[key].help}).") from None
+        options[key] = value
+    return options
+
+
+def _words(value):
+    if isinstance(value, str):
+        return [value]
+    if not isinstance(value, list) or not all(isinstance(word, str) for word in value):
+        raise ValueError
+    return value

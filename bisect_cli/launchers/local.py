@@ -1,7 +1,6 @@
 """Runs as processes of this machine, each in a session and process group of its own."""
 
 import contextlib
-import json
 import os
 import signal
 import socket
@@ -9,7 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from bisect_cli.launchers import Exit, Handle, Launcher, process
+from bisect_cli.launchers import Exit, Handle, Launcher, process, write_job
 
 MOST_SLOTS = 8  # by default: a search seldom has more subsets to ask about at once
 
@@ -22,23 +21,20 @@ def cores():
         return os.cpu_count() or 1
 
 
-def default_slots():
-    """One run a core: small models gain more from another run than from another thread."""
-    return min(cores(), MOST_SLOTS)
-
-
 class Local(Launcher):
     """Shares the cores evenly: each run is given cores / slots threads, at least one."""
 
-    def __init__(self, slots):
+    def __init__(self, slots, options=None):
         self.slots = slots
 
+    @staticmethod
+    def default_slots(fills_machine):
+        """One run a core: small models gain more from another run than from another thread."""
+        return 1 if fills_machine else min(cores(), MOST_SLOTS)
+
     def prepare(self, job):
-        job.folder.mkdir(parents=True, exist_ok=True)
         threads = max(1, cores() // self.slots)
-        env = {"OMP_NUM_THREADS": str(threads), "PYTHONUNBUFFERED": "1", **job.env}
-        words = {"argv": list(map(str, job.argv)), "cwd": str(job.cwd), "env": env, "stop_signal": job.stop_signal}
-        (job.folder / "job.json").write_text(json.dumps(words))
+        write_job(job._replace(env={"OMP_NUM_THREADS": str(threads), "PYTHONUNBUFFERED": "1", **job.env}))
         agent = [sys.executable, "-I", "-S", str(Path(__file__).with_name("agent.py"))]
         waits, opens = os.pipe()
         try:
@@ -58,7 +54,7 @@ class Local(Launcher):
             os.close(waits)
         return _Started(popen, opens)
 
-    def reattach(self, ticket):
+    def reattach(self, ticket, folder):
         if ticket.get("host") != socket.gethostname():
             return None
         pid = ticket["pid"]

@@ -90,6 +90,7 @@ def _started(event, state, _):
     again = f", attempt {trial.attempts}" if trial.attempts > 1 else ""
     node = f" to node {trial.node}" if trial.node else ""
     how = f"handed out{node}" if trial.slot is None else f"started in slot {trial.slot}"
+    how = f"queued as job {event.ticket['job']}" if "job" in event.ticket else how
     return f"{_name(state, trial)}: {how}{again}"
 
 
@@ -101,8 +102,20 @@ def _imported(event, state, _):
     return what if trial.state == "diverged" else f"{what}, {', '.join(values)}"
 
 
+def _began(event, state, _):
+    return f"{_name(state, state.trials[event.trial])}: running on node {event.node}"
+
+
+def _trouble(event, *_):
+    if not event.words:
+        return "the scheduler answers again"
+    return f"the scheduler does not answer, so nothing is decided of the runs; it is asked again: {event.words}"
+
+
 def _reattached(event, state, _):
     trial = state.trials[event.trial]
+    if "job" in (trial.ticket or {}):
+        return f"{_name(state, trial)}: job {trial.ticket['job']}, taken over"
     return f"{_name(state, trial)}: still running in slot {trial.slot}, taken over"
 
 
@@ -137,6 +150,8 @@ _WORDS = {
     events.Reattached: _reattached,
     events.Ended: _ended,
     events.Undone: _undone,
+    events.Began: _began,
+    events.Trouble: _trouble,
     events.Comparing: lambda *_: "parity: comparing the implementations of each flag; the runs start after it",
     events.Stopping: lambda event, *_: f"asked {' '.join(event.runs)} to save and stop; another Ctrl-C kills at once",
 }
@@ -196,7 +211,7 @@ def plain(summary):
 
 
 def _trial_words(summary, metrics, row, trial):
-    words = [trial["state"]]
+    words = [trial["state"]] if trial["state"] != "queued" else [place_words(trial)]
     if trial["state"] == "running":
         words.append(place_words(trial))
     if trial["steps"] and not trial["stopped_early"]:  # its reason says where

@@ -1,12 +1,14 @@
 """A campaign as plain JSON values, documented in docs/status-json.md: the one account that all reports draw from."""
 
 import math
+import time
 from pathlib import Path
 
 from bisect_cli import launchers
 from bisect_cli.analysis import analyse
 from bisect_cli.campaign import subsets
 from bisect_cli.campaign.state import CRASHED
+from bisect_cli.report.nodes import notes_of_nodes
 from bisect_cli.report.numbers import number
 from bisect_cli.storage import lease, store
 from bisect_cli.trainers import trainer_of
@@ -99,6 +101,7 @@ def _notes(state, analysis):
             if hidden:
                 named = " + ".join(culprit.flags)
                 yield f"{metric}: nothing is known of {', '.join(hidden)}, which can be on only where {named} is"
+    yield from notes_of_nodes(state, time.time())
     for metric in analysis.insensitive_metrics:
         yield f"the baseline's {metric} is too close to the worst for a drop to show: train for longer"
     for metric, target in analysis.missed_targets.items():
@@ -132,15 +135,17 @@ def _trial(folder, state, analysis, trial, controlled):
     home = folder and store.trial_folder(folder, trial.id)
     far = None if trial.ended or not home else trainer_of(state.settings).progress(state.settings, home)
     running = trial.state == "running" and controlled
+    queued, node, began = _where(home, state, trial)
     verdicts = {metric: analysis.verdicts[metric].get(trial.flags) for metric in state.settings.metrics}
     return {
         "id": trial.id,
         "flags": list(trial.flags),
         "seed": trial.seed,
-        "state": trial.state if trial.state != "running" or controlled else "interrupted",
+        "state": trial.state if trial.state != "running" else "interrupted" if not controlled else queued or "running",
         "slot": trial.slot if running else None,
-        "node": trial.node or None,
+        "node": node or None,
         "started": trial.started,
+        "began": began,
         "attempts": trial.attempts,
         "step": far.step if far else trial.early and trial.early["step"],
         "steps": far.steps if far else trial.early and trial.early["steps"],
@@ -154,6 +159,14 @@ def _trial(folder, state, analysis, trial, controlled):
         "source": trial.source,
         "folder": home and str(home),
     }
+
+
+def _where(home, state, trial):
+    """("queued" of a run that has not begun, else "", its node, when it began)."""
+    if not home or trial.state != "running" or not launchers.find(state.settings.launcher).queues:
+        return "", trial.node, trial.started if trial.state == "running" else None
+    claim = launchers.read_claim(home / f"attempt-{trial.attempts}")
+    return "queued" if claim is None else "", (claim or {}).get("node", ""), (claim or {}).get("started")
 
 
 def _numbers(verdict):

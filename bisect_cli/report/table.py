@@ -26,6 +26,7 @@ STYLES = {
     "crashed": "magenta",
     "baseline": "dim",
     "running": "cyan",
+    "queued": "dim cyan",
     "finished": "green",
     "clean": "green",
     "inconclusive": "yellow",
@@ -119,6 +120,16 @@ def flag_table(levels, rows):
     return table
 
 
+def node_table(rows):
+    """The table of `maskrcnn-bisect nodes`, of nodes.node_rows."""
+    table = Table(box=box.SIMPLE_HEAD, header_style="bold", pad_edge=False)
+    for column in ("node", "ended", "crashed", ""):
+        table.add_column(column)
+    for node, runs, crashes, words in rows:
+        table.add_row(node, str(runs), str(crashes), Text(words, style="yellow"))
+    return table
+
+
 def campaign_table(summaries):
     """The table of `maskrcnn-bisect list`."""
     table = Table(box=box.SIMPLE_HEAD, header_style="bold", pad_edge=False)
@@ -145,6 +156,8 @@ def _progress(trial):
     state = trial["state"]
     if trial["stale"]:
         return Text(f"stale ({', '.join(part.split()[-1] for part in trial['stale'])})", style="dim")
+    if state == "queued":
+        return Text(place_words(trial), style="dim cyan")
     if state == "running":
         steps = f" {trial['step']}/{trial['steps']}" if trial["steps"] else " starting" if trial["slot"] else ""
         left = f" {clock(trial['seconds_left'])} left" if trial["seconds_left"] is not None else ""

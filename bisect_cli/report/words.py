@@ -1,7 +1,9 @@
 """What a campaign comes to, in words; drawn from its summary."""
 
+import time
+
 from bisect_cli.campaign.spec import Spec
-from bisect_cli.report.numbers import count, moment, number, percent
+from bisect_cli.report.numbers import count, duration, moment, number, percent
 
 NO_PARITY = "the trainer has no parity command"  # as trainers.parity says it: nothing to speak of
 
@@ -75,7 +77,11 @@ def suspect_words(part, held, label):
 
 
 def place_words(trial):
-    """Where a run of a summary is under way, and, where somebody has started it, since when."""
+    """Where a run of a summary is under way, and, where somebody else has started it, since when."""
+    if trial["slot"] is not None and trial["node"] and trial["began"]:
+        return f"node {trial['node']} for {duration(max(0, time.time() - trial['began']))}"
+    if trial["state"] == "queued":
+        return f"queued for {duration(max(0, time.time() - (trial['started'] or 0)))}"
     if trial["slot"] is not None:
         return f"slot {trial['slot']}"
     since = f" since {moment(trial['started'])}" if trial["started"] else ""

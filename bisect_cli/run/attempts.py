@@ -6,16 +6,21 @@ import time
 from typing import NamedTuple, Optional
 
 from bisect_cli.analysis import check_metrics
+from bisect_cli.campaign import nodes
 from bisect_cli.campaign.events import Ended, Reattached, Started, Stopping
 from bisect_cli.campaign.state import ATTEMPTS, CANCELLED, CRASHED, DIVERGED, FINISHED
 from bisect_cli.errors import UserError
-from bisect_cli.launchers import Job
+from bisect_cli.launchers import EVICTED, LOST, Exit, Job, Unavailable
+from bisect_cli.run.schedule import attempt_of
+from bisect_cli.run.watch import Evictions, Watch
 from bisect_cli.storage import store
 from bisect_cli.trainers import runfiles, trainer_of
 from bisect_cli.trainers.check import exit_words, last_line, tail
 
 POLL = 0.05  # seconds between looks at a run that is about to end
 HUNG = 3600  # seconds without a byte written by a run, after which it counts as crashed
+PATIENCE = 60  # seconds for runs that were killed to be gone; those that are not are found by the next controller
+HEARTBEAT = "heartbeat"  # of the agent, not of the run
 
 
 class _Leaving(NamedTuple):
@@ -39,6 +44,7 @@ class Attempts:
         self.hung = hung
         self._handles = {}  # trial id -> Handle of its attempt under way
         self._leaving = {}  # trial id -> the _Leaving of its run
+        self._watch, self._evictions = Watch(recorder, launcher), Evictions(recorder.settings)
 
     def __len__(self):
         return len(self._handles)
@@ -48,7 +54,7 @@ class Attempts:
 
     def home(self, trial):
         """The folder of a trial."""
-        return self._home(trial.id)
+        return store.trial_folder(self.recorder.folder, trial.id)
 
     def is_leaving(self, trial):
         """Whether a run has been let go."""
@@ -57,28 +63,24 @@ class Attempts:
     @property
     def free_slots(self):
         """The numbers of the slots in which another run could start now."""
+        if not self.launcher.ready:
+            return []
         used = {trial.slot for trial in self.recorder.state.running}
         free = [slot for slot in range(1, self.launcher.slots + 1) if slot not in used]
         return free[: max(0, self.launcher.slots - len(self))]  # reattached runs may sit in slots beyond
 
     def start(self, run, slot):
-        """Starts a schedule.NextRun. No attempt begins that is not logged."""
-        state, trial = self.recorder.state, run.trial
-        name = trial.id if trial else f"t{len(state.trials) + 1:02d}"
-        attempt = trial.attempts + 1 if trial else 1
-        home = self._home(name)
-        out = home / "out"
+        """Starts a schedule.NextRun, unless the launcher takes none now. No attempt begins that is not logged."""
+        name, attempt = attempt_of(self.recorder.state, run)
         with store.writing(self.recorder.folder):
-            if trial and trial.crashes == ATTEMPTS - 1 and out.exists():
-                out.rename(home / f"out.before-attempt-{attempt}")  # the checkpoint itself may be what crashes
-            out.mkdir(parents=True, exist_ok=True)
-            what = state.settings, run.flags, run.seed, home.resolve(), attempt
-            self.trainer.prepare(*what)
-            command = self.trainer.command(*what)
-            job = Job(command.argv, command.cwd, home / f"attempt-{attempt}", command.env, command.stop_signal)
-            handle = self.launcher.prepare(job)
+            job = make_job(self.recorder.settings, run, store.trial_folder(self.recorder.folder, name), attempt)
+            avoid = tuple(nodes.left_out(self.recorder.state, time.time()))
+            try:
+                handle = self.launcher.prepare(job._replace(key=f"{name}-{attempt}", grace=self.grace, avoid=avoid))
+            except Unavailable:
+                return
         try:
-            started = Started(name, run.flags, run.seed, attempt, slot, handle.ticket, command.argv, run.why)
+            started = Started(name, run.flags, run.seed, attempt, slot, handle.ticket, job.argv, run.why)
             self.recorder.record(started)
         except BaseException:
             handle.kill()
@@ -89,36 +91,37 @@ class Attempts:
     def reattach(self):
         """Takes over what an earlier controller left running, or notes how it ended."""
         for trial in self.recorder.state.running:
-            handle = self.launcher.reattach(trial.ticket)
+            handle = self.launcher.reattach(trial.ticket, self._attempt(trial))
             if handle:
                 self._handles[trial.id] = handle
                 self.recorder.record(Reattached(trial.id))
             else:
-                self.record_end(trial, "lost", reason="it ended while no controller was watching")
+                self.record_end(trial, LOST, reason="it ended while no controller was watching")
 
     def collect(self):
         """Logs the runs that ended; returns their Trials as they were before. Raises UserError if the trainer refuses
-        its arguments.
+        its arguments, or if no run can be made where the launcher starts them.
         """
         ended = []
+        self.launcher.refresh()
         for name, handle in list(self._handles.items()):
             trial, end = self.recorder.state.trials[name], handle.poll()
-            if end is None and _silent_for(trial, self.home(trial)) > self.hung:
-                _kill(handle)
-                del self._handles[name]
-                reason = f"hung: it wrote nothing for {self.hung / 60:.0f} minutes"
-                self.record_end(trial, CRASHED, reason=reason)
-            elif end is not None:
+            if end is not None:
                 del self._handles[name]
                 ended.append(trial)
-                self._record_exit(trial, end.code)
+                self._record_exit(trial, end, handle.node)
+            elif handle.state == "running" and _silent_for(trial, self.home(trial)) > self.hung:
+                handle.kill()
+                reason = f"hung: it wrote nothing for {self.hung / 60:.0f} minutes"
+                self._leaving[name] = _Leaving(time.monotonic(), CRASHED, reason)
+        self._watch.look(self._handles)
         return ended
 
     def let_go(self, trial, outcome, reason, early=None):
         """Asks a run to save and end, with the outcome that it will then have."""
         if trial in self and not self.is_leaving(trial):
             self._handles[trial.id].ask_to_stop()
-            self._leaving[trial.id] = _Leaving(time.monotonic() + self.grace, outcome, reason, early)
+            self._leaving[trial.id] = _Leaving(self._deadline(), outcome, reason, early)
 
     def cancel(self):
         """Lets the runs go that can no longer matter, and kills those left of all let go after the grace time."""
@@ -130,13 +133,16 @@ class Attempts:
                 self._handles[name].kill()
 
     def stop_all(self, interrupts):
-        """Asks all runs to save and end, and kills those left after the grace time, or at a further interrupt."""
+        """Asks all runs to save and end, and kills those left after the grace time, or at a further interrupt. One that
+        is not gone even then stays under way in the log, for the next controller to find.
+        """
         if self._handles:
             self.recorder.notify(Stopping(sorted(self._handles)))
         for handle in self._handles.values():
             handle.ask_to_stop()
-        before, deadline = interrupts.count, time.monotonic() + self.grace
-        while self._handles:
+        before, deadline = interrupts.count, self._deadline()
+        while self._handles and time.monotonic() < deadline + PATIENCE:
+            self.launcher.refresh()
             if time.monotonic() > deadline or interrupts.count > before:
                 for handle in self._handles.values():
                     handle.kill()
@@ -145,47 +151,70 @@ class Attempts:
             self.recorder.notify()
             time.sleep(POLL)
 
-    def record_end(self, trial, outcome, code=None, reason="", early=None):
-        """Logs the end of an attempt."""
+    def record_end(self, trial, outcome, end=Exit(None), reason="", early=None, node=""):  # noqa: B008 - a tuple
+        """Logs the end of an attempt. end: its Exit."""
         settings, home = self.recorder.settings, self.home(trial)
         found = self.trainer.result(settings, home, trial.attempts)
         if isinstance(found, runfiles.Result):
             outcome, reason, early = DIVERGED if found.diverged else FINISHED, "", None
         else:
-            reason = found if found and outcome in (CRASHED, "lost") and not code else reason
+            reason = found if found and outcome in (CRASHED, LOST) and not end.code else reason
             found = runfiles.Result(False, {}, None)
-        end = Ended(
-            trial.id, outcome, trial.attempts, code, reason, found.metrics, found.wall, early, found.fingerprint
+        of_run = found.metrics, found.wall, early, found.fingerprint
+        self.recorder.record(
+            Ended(trial.id, outcome, trial.attempts, end.code, reason, *of_run, node or None, end.seconds)
         )
-        self.recorder.record(end)
         trial = self.recorder.state.trials[trial.id]
         if trial.ended:
             self.trainer.release(settings, home)
         check_metrics(settings, trial)
 
-    def _record_exit(self, trial, code):
-        error = last_line(tail(self._home(trial.id) / f"attempt-{trial.attempts}"))
+    def _record_exit(self, trial, end, node):
+        error, code = last_line(tail(self._attempt(trial))), end.code
         leaving = self._leaving.pop(trial.id, None)
         if leaving:
-            self.record_end(trial, leaving.outcome, code, leaving.reason, leaving.early)
+            self.record_end(trial, leaving.outcome, end, leaving.reason, leaving.early, node)
+        elif end.outcome == EVICTED and self._evictions.hopeless(trial, self.home(trial)):
+            self.record_end(trial, CRASHED, end, f"{end.reason}; resumed again and again, it got no further", node=node)
+        elif end.outcome:
+            self.record_end(trial, end.outcome, end, end.reason, node=node)
+            if end.hopeless:
+                raise UserError(end.reason)
         elif code in self.trainer.refusals(self.recorder.settings):
-            self.record_end(trial, "refused", code, error)
+            self.record_end(trial, "refused", end, error, node=node)
             raise UserError(
                 error or f"the trainer refused the arguments of {trial.id}: see `maskrcnn-bisect logs {trial.id}`."
             )
         else:
-            how = "ended without a result" if code in (0, None) else exit_words(code)
-            self.record_end(trial, CRASHED, code, f"{how}: {error}" if error else how)
+            how = end.reason or ("ended without a result" if code in (0, None) else exit_words(code))
+            self.record_end(trial, CRASHED, end, f"{how}: {error}" if error else how, node=node)
 
     def _collect_stopped(self):
         for name, handle in list(self._handles.items()):
             end = handle.poll()
             if end is not None:
                 del self._handles[name]
-                self.record_end(self.recorder.state.trials[name], "stopped", end.code, "stopped on request")
+                trial = self.recorder.state.trials[name]
+                self.record_end(trial, "stopped", end, "stopped on request", node=handle.node)
 
-    def _home(self, name):
-        return store.trial_folder(self.recorder.folder, name)
+    def _deadline(self):
+        return time.monotonic() + self.grace + self.launcher.lag
+
+    def _attempt(self, trial):
+        return self.home(trial) / f"attempt-{trial.attempts}"
+
+
+def make_job(settings, run, home, attempt):
+    """The Job of an attempt of a schedule.NextRun, with all that it needs in the trial's folder, `home`."""
+    trainer, out = trainer_of(settings), home / "out"
+    kept = home / f"out.before-attempt-{attempt}"
+    if run.trial and run.trial.crashes == ATTEMPTS - 1 and out.exists() and not kept.exists():
+        out.rename(kept)  # the checkpoint itself may be what crashes
+    out.mkdir(parents=True, exist_ok=True)
+    what = settings, run.flags, run.seed, home.resolve(), attempt
+    trainer.prepare(*what)
+    command = trainer.command(*what)
+    return Job(command.argv, command.cwd, home / f"attempt-{attempt}", command.env, command.stop_signal)
 
 
 def _silent_for(trial, home):
@@ -193,11 +222,6 @@ def _silent_for(trial, home):
     latest = trial.started or 0
     for folder in (home / "out", home / f"attempt-{trial.attempts}"):
         with contextlib.suppress(OSError):
-            latest = max([latest, *(entry.stat().st_mtime for entry in os.scandir(folder))])
+            own = (entry for entry in os.scandir(folder) if entry.name != HEARTBEAT)
+            latest = max([latest, *(entry.stat().st_mtime for entry in own)])
     return time.time() - latest
-
-
-def _kill(handle):
-    handle.kill()
-    while handle.poll() is None:
-        time.sleep(POLL)

@@ -4,17 +4,18 @@ import contextlib
 import time
 
 from bisect_cli.campaign import events
-from bisect_cli.launchers import Job
+from bisect_cli.launchers import Job, Unavailable
 from bisect_cli.storage import store
 from bisect_cli.trainers import parity, trainer_of, workdir
 from bisect_cli.trainers.check import tail
 
 POLL = 0.05
+KILL_SECONDS = 60
 
 
 def compare(recorder, launcher, interrupts, wanted=True, patience=parity.SECONDS):
     """Logs what parity finds, however it ends; only a request to stop leaves it to be done. wanted: whether the user
-    wants it at all. patience: in seconds.
+    wants it at all. patience: in seconds, once it has begun.
     """
     if recorder.state.parity or interrupts.requested:
         return
@@ -34,20 +35,42 @@ def _parity(recorder, launcher, interrupts, patience):
     with store.writing(recorder.folder):
         with contextlib.suppress(FileNotFoundError):
             file.unlink()
-        handle = launcher.prepare(Job(command, workdir(settings), home))
+        handle = _prepare(recorder, launcher, interrupts, Job(command, workdir(settings), home, key="parity"))
+    if not handle:
+        return None
     deadline = time.monotonic() + patience
     try:
         handle.go()
         while handle.poll() is None:
+            launcher.refresh()
             if interrupts.requested:
                 return None
+            if handle.state == "queued":
+                deadline = time.monotonic() + patience
             if time.monotonic() > deadline:
                 return parity.nothing(f"it took more than {patience:g} s")
             recorder.notify()
             time.sleep(POLL)
         return parity.digest(file) or parity.nothing(parity.why_none(settings, handle.poll().code, tail(home)))
     finally:
-        if handle.poll() is None:
-            handle.kill()
-            while handle.poll() is None:
-                time.sleep(POLL)
+        _kill(launcher, handle)
+
+
+def _prepare(recorder, launcher, interrupts, job):
+    """A Handle of a job, as soon as the launcher takes one; None if asked to stop before that."""
+    while not interrupts.requested:
+        with contextlib.suppress(Unavailable):
+            if launcher.ready:
+                return launcher.prepare(job)
+        recorder.notify()
+        time.sleep(POLL)
+    return None
+
+
+def _kill(launcher, handle):
+    """Ends what may still run; whatever a launcher cannot reach now is not waited for without end."""
+    deadline = time.monotonic() + KILL_SECONDS + launcher.lag
+    while handle.poll() is None and time.monotonic() < deadline:
+        handle.kill()
+        launcher.refresh()
+        time.sleep(POLL)

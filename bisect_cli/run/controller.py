@@ -15,21 +15,26 @@ from bisect_cli.run.compare import compare
 from bisect_cli.run.early_stop import EarlyStop
 from bisect_cli.run.interrupts import Interrupts
 from bisect_cli.run.recheck import Recheck
-from bisect_cli.run.schedule import next_runs
+from bisect_cli.run.schedule import ending, next_runs
+from bisect_cli.storage import store
 from bisect_cli.trainers.parity import SECONDS
 
 POLL = 0.2  # seconds between looks at the runs
+DETACHED = "its runs go on"
 
 
 class Controller:
     """Runs one campaign whose lease is held.
 
     recorder: the Recorder of the campaign. launcher: a Launcher. max_runs: None leaves it as it was. parity: whether it
-    comes before the first run, for at most `patience` seconds. grace, hung: as in Attempts.
+    comes before the first run, for at most `patience` seconds. grace, hung: as in Attempts. detach: a signal leaves the
+    runs under way, for the next controller to take over; a request by file never does.
     """
 
-    def __init__(self, recorder, launcher, max_runs=None, *, parity=True, patience=SECONDS, grace=None, hung=HUNG):
-        self.recorder, self.launcher = recorder, launcher
+    def __init__(
+        self, recorder, launcher, max_runs=None, *, parity=True, patience=SECONDS, grace=None, hung=HUNG, detach=False
+    ):
+        self.recorder, self.launcher, self.detach = recorder, launcher, detach
         self.max_runs = recorder.state.max_runs if max_runs is None else max_runs
         self.parity, self.patience = parity, patience
         self.attempts = Attempts(recorder, launcher, grace, hung)
@@ -76,23 +81,19 @@ class Controller:
         for event in changes:
             self.recorder.record(event)
         self.recorder.record(Opened(os.getpid(), socket.gethostname(), self.launcher.slots, self.max_runs))
+        tickets = [trial.ticket for trial in self.recorder.state.running]
+        with store.writing(self.recorder.folder):
+            self.launcher.open(self.recorder.folder, self.recorder.settings.uid, tickets)
         for trial in self.recorder.state.current:
             check_metrics(self.recorder.settings, trial)
 
     def _ending(self):
         """State and reason if nothing is left to do, else None."""
-        analysis = self.recorder.analysis
         if self.interrupts.requested:
-            return "interrupted", "stopped on request"
+            return "interrupted", DETACHED if self._detaches else "stopped on request"
         if self.recheck.pending:
             return None
-        if analysis.failure:
-            return "failed", analysis.failure
-        if not analysis.requests:
-            return ("inconclusive", "some subsets gave no verdict") if analysis.unresolved else ("finished", "")
-        if not self.attempts and not self._next():
-            return "inconclusive", f"the budget of {self.max_runs} runs is spent"
-        return None
+        return ending(self.recorder.state, self.recorder.analysis, self.max_runs)
 
     def _next(self):
         return list(next_runs(self.recorder.state, self.recorder.analysis.requests, self.max_runs))
@@ -103,7 +104,8 @@ class Controller:
         if self.recheck.at_once():
             return  # what is next may be another run now
         for slot, run in zip(self.attempts.free_slots, self._next()):
-            self.attempts.start(run, slot)
+            if self.launcher.ready:
+                self.attempts.start(run, slot)
 
     def _close(self, state, reason):
         """Stops what still runs, and logs how the campaign stands."""
@@ -112,6 +114,12 @@ class Controller:
         self.interrupts.clear_request()
         return self.recorder.state
 
+    @property
+    def _detaches(self):
+        return self.detach and self.interrupts.count > 0 and not self.interrupts.asked_by_file
+
     def _leave(self):
         self.recheck.close()
-        self.attempts.stop_all(self.interrupts)
+        if not self._detaches:
+            self.attempts.stop_all(self.interrupts)
+        self.launcher.close()

@@ -19,7 +19,11 @@ class Interrupts:
     @property
     def requested(self):
         """Whether the campaign is to be stopped."""
-        return self.count > 0 or self._request.exists()
+        return self.count > 0 or self.asked_by_file
+
+    @property
+    def asked_by_file(self):
+        return self._request.exists()
 
     def clear_request(self):
         """Takes back what was asked by the file."""

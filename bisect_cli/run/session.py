@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import secrets
 import time
 from typing import NamedTuple
 
@@ -11,7 +12,6 @@ from bisect_cli.campaign import events
 from bisect_cli.campaign.state import State
 from bisect_cli.campaign.subsets import union
 from bisect_cli.errors import UserError
-from bisect_cli.launchers import local
 from bisect_cli.run import reconcile
 from bisect_cli.run.controller import Controller
 from bisect_cli.run.recorder import Recorder
@@ -53,7 +53,7 @@ def hold(folder, settings=None):
 
 
 def _create(folder, log, state, settings):
-    settings = dataclasses.replace(settings, name=folder.name)
+    settings = dataclasses.replace(settings, name=folder.name, uid=secrets.token_hex(5))
     event = events.Created(settings.to_json(), settings.spec.to_json())
     with store.writing(folder):
         log.append(events.record_of(event, time.time()))
@@ -72,65 +72,86 @@ def check_same(existing, settings, folder):
         )
 
 
-def run(folder, listener, note, *, slots=None, max_runs=None, settings=None, parity=True, changes=lambda state: []):
+def check_launcher(folder, settings, by_hand=False):
+    """Raises UserError if people start the runs of a campaign, or if, with by_hand, they do not."""
+    if launchers.find(settings.launcher).by_hand != by_hand:
+        if by_hand:
+            raise UserError(
+                f"campaign '{folder.name}' starts its runs itself: resume it with `{store.resume_command(folder)}`; "
+                "to start them yourself, begin one with --launcher manual."
+            )
+        raise UserError(
+            f"you start the runs of campaign '{folder.name}' yourself: go on with "
+            f"`{store.command_line('ask', folder)}` and `{store.command_line('tell', folder)}`."
+        )
+
+
+def run(folder, listener, note, *, slots=None, max_runs=None, settings=None, parity=True, detach=False, changes=None):
     """Runs a campaign until it ends or is interrupted; returns the Outcome.
 
     listener: a context manager that gives the listener of the Recorder. note: shows a sentence about the log. slots:
-    runs at once, None for as many as suit the machine. settings: of a new campaign. changes: what is to be logged
-    first, given the State.
+    runs at once, None for as many as suit the machine. settings: of a new campaign. detach: as of a Controller.
+    changes: a function of the State that says what is to be logged first.
     """
     with hold(folder, settings) as (log, state):
         for sentence in log.notes:
             note(sentence)
-        first = changes(state)
+        first = changes(state) if changes else []
         if not first and state.state == "finished":
             return Outcome(state, analyse(state), log.notes)
-        store.copy_imported(folder, first)
+        store.copy_imported(folder, state.settings, first)
         with listener as listen:
             recorder = Recorder(folder, log, state, listen)
-            launcher = _launcher(slots or default_slots(state.settings))
-            Controller(recorder, launcher, max_runs, parity=parity).run(first)
+            launcher = launcher_of(state.settings, slots)
+            Controller(recorder, launcher, max_runs, parity=parity, detach=detach).run(first)
         return Outcome(recorder.state, recorder.analysis, log.notes)
 
 
-def resume(folder, listener, note, *, slots=None, max_runs=None, add_flags=None):
+def resume(folder, listener, note, *, slots=None, max_runs=None, add_flags=None, detach=False):
     """Runs an old campaign on, as `run`. add_flags: further ones to bisect, as people write them. Raises UserError if
-    the trainer refuses.
+    the trainer refuses, or if its launcher can start no run.
     """
     settings = store.load(folder)[0].settings
     if settings is None:  # `hold` says so
         return run(folder, listener, note)
+    check_launcher(folder, settings)
     spec = settings.spec
     flags = spec.parse_flags(add_flags) if add_flags is not None else ()
     if flags and set(flags) <= set(settings.flags):
         raise UserError(f"--add-flags {add_flags}: campaign '{folder.name}' has them already.")
+    launcher_of(settings).check()
     whole = dataclasses.replace(settings, flags=union(settings.flags, flags, order=spec.flag_names))
-    found = check(whole, folder.resolve() / "check" / "out")
+    found = check(whole, folder.resolve())
     return run(
         folder,
         listener,
         note,
         slots=slots,
         max_runs=max_runs,
+        detach=detach,
         changes=lambda state: reconcile.changes(state, found, flags),
     )
 
 
 def default_slots(settings):
     """How many runs go at once if the user does not say."""
-    return 1 if trainer_of(settings).fills_machine(settings) else local.default_slots()
+    return launchers.find(settings.launcher).default_slots(trainer_of(settings).fills_machine(settings))
 
 
-def _launcher(slots):
-    return launchers.find(launchers.DEFAULT)(slots)
+def launcher_of(settings, slots=None):
+    """The Launcher of a campaign."""
+    return launchers.find(settings.launcher)(slots or default_slots(settings), settings.launcher_options)
 
 
 def stop(folder, note):
     """Asks a running campaign to save its runs and stop, and waits until it has; what a dead controller has left
-    running is stopped from here. Returns whether there was anything to stop. Raises RuntimeError if it does not stop.
+    running is stopped from here. Returns whether there was anything to stop. Raises UserError if people start its runs,
+    and RuntimeError if it does not stop.
     """
     held = lease.holder(folder)
     state, _ = store.load(folder)
+    if state.settings:
+        check_launcher(folder, state.settings)
     if held and held.alive is not False:
         with store.writing(folder):
             (folder / store.STOP).touch()
@@ -138,7 +159,7 @@ def stop(folder, note):
         _wait_for(folder, held)
     elif state.running:
         with hold(folder) as (log, state):
-            Controller(Recorder(folder, log, state), _launcher(state.slots or 1)).stop()
+            Controller(Recorder(folder, log, state), launcher_of(state.settings, state.slots)).stop()
     else:
         return False
     return True

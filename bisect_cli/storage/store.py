@@ -147,4 +147,5 @@ def _durations(records):
     for record in first:
         finished = record["kind"] == Ended.kind and record["outcome"] == FINISHED
         if finished and record["trial"] in started:
-            yield record["time"] - started[record["trial"]]
+            ran = record.get("ran")  # it is known where a run may have waited before it began
+            yield record["time"] - started[record["trial"]] if ran is None else ran

@@ -1,0 +1,28 @@
+"""`maskrcnn-bisect nodes`"""
+
+import time
+
+import click
+
+from bisect_cli.cli import options, screen
+
+
+@click.command("nodes")
+@click.argument("name", required=False)
+@options.runs_dir
+def command(name, runs_dir):
+    """The nodes that a campaign's runs were on, and which are left out; by default of the most recent one."""
+    from bisect_cli.report.nodes import node_rows
+    from bisect_cli.storage import store
+
+    folder = store.find(runs_dir, name)
+    rows = list(node_rows(store.load(folder)[0], time.time()))
+    if not rows:
+        click.echo(f"No run of campaign {folder.name} has ended on a node that is known.")
+    elif screen.is_terminal():
+        from bisect_cli.report.table import node_table
+
+        screen.console().print(node_table(rows))
+    else:
+        for node, runs, crashes, words in rows:
+            click.echo(f"{node}: {runs} ended, {crashes} crashed{', ' + words if words else ''}")
