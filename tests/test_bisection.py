@@ -272,7 +272,7 @@ def test_the_transcript_of_the_page_is_true(tmp_path, monkeypatch):
         assert result.exit_code == 0, result.output
         lines = [line for line in result.output.splitlines() if not line.startswith("note: ")]
         lines = [line for line in lines if line.startswith("#") or not comments_only]
-        said = "\n".join(lines).replace(str(tmp_path), "/work")
+        said = "\n".join(lines).replace(str(tmp_path), "/data")
         assert re.sub(r"\d{4}-\d\d-\d\d \d\d:\d\d", "", said) == re.sub(
             r"\d{4}-\d\d-\d\d \d\d:\d\d", "", wanted.rstrip("\n")
         )
