@@ -3,6 +3,7 @@
 # make test       sets up with horovod built from source, then runs all tests
 # make test-core  runs the tests that need no TensorFlow, in an environment of the tool alone for each Python 3.9 to 3.13
 #                 there is, under .venv-core; CORE_PYTHONS="python3.9 python3.13" names others
+# make test-slurm runs a bisect on a Slurm of its own, with nodes and jobs that die; as root, with slurm-wlm and munge
 # make lint       checks style and format
 # make clean      removes the environments and caches; what campaigns wrote under runs/ stays
 #
@@ -16,7 +17,7 @@ SETTINGS := setup.cfg pyproject.toml
 CAMPAIGN := demo
 JOBS := $(shell getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2)
 
-.PHONY: setup demo test test-core lint clean prerequisites
+.PHONY: setup demo test test-core test-slurm lint clean prerequisites
 
 # Each step leaves a stamp in .venv, so that it is done again only when what it depends on has changed.
 setup: $(VENV)/installed
@@ -60,6 +61,9 @@ test: prerequisites $(VENV)/installed-horovod
 test-core:
 	@pythons=$$(PYTHON="$(CORE_PYTHONS)" sh scripts/prerequisites.sh core) && \
 	    sh scripts/test_core.sh "$$pythons" $(PYTEST_ARGS)
+
+test-slurm: $(VENV)/installed-test
+	$(BIN)/python -m pytest -m slurm tests/slurm $(PYTEST_ARGS)
 
 lint: $(VENV)/installed-test
 	$(BIN)/ruff check .

@@ -92,6 +92,8 @@ def pytest_report_header():
 
 def pytest_collection_modifyitems(config, items):
     chosen = [item for item in items if not (MISSING and item.get_closest_marker("training"))]
+    if config.option.markexpr != "slurm":
+        chosen = [item for item in chosen if not item.get_closest_marker("slurm")]
     if config.getoption("--part"):
         first, every = map(int, config.getoption("--part").split("/"))
         chosen = chosen[first - 1 :: every]

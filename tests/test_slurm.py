@@ -59,15 +59,18 @@ class Cluster(Bench):
         return self.run(name, **given)
 
     def when_running(self, do, number=2):
-        """A listener that does something, once, to the job of the run that begins as the n-th."""
-        began = []
+        """A listener that does something, once, to the job of the run that begins as the n-th, when it has a step."""
+        began, done = [], []
 
         def listen(event, state, analysis):
             if isinstance(event, events.Began):
                 began.append(event.trial)
-                if len(began) == number:
+            if len(began) >= number and not done:
+                trial = state.trials[began[number - 1]]
+                if (store.trial_folder(self.runs / "c", trial.id) / "out" / "metrics.jsonl").exists():
+                    done.append(True)
                     with self.editing() as jobs:
-                        do(jobs, state.trials[event.trial].ticket["job"])
+                        do(jobs, trial.ticket["job"])
 
         return listen
 
@@ -313,7 +316,7 @@ def test_stop_cancels_what_is_queued(cluster):
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (("--launcher-option", "partion=x"), "unknown option of launcher slurm 'partion': did you mean partition?"),
+        (("--launcher-option", "partion=x"), "unknown option of launcher slurm 'partion': did you mean partition"),
         (("--launcher-option", "cpus=0"), "--launcher-option cpus: '0' is not right: write a whole number above 0"),
         (("--launcher-option", "cpus"), "write KEY=VALUE"),
         (("--launcher", "local", "--launcher-option", "cpus=1"), "launcher local has no options"),
@@ -330,9 +333,9 @@ def test_what_slurm_refuses_is_said_before_any_run(cluster, monkeypatch):
     code, _, err = cluster.call(*START)
     assert code == 2 and not cluster.runs.exists()
     assert "Slurm would not take the runs: invalid partition specified: nosuch;" in err
-    (cluster.slurm / "bin" / "sbatch").unlink()
-    code, _, err = cluster.call(*START)
-    assert code == 2 and "sbatch is not on the path" in err
+    monkeypatch.setenv("PATH", str(cluster.folder))
+    with pytest.raises(UserError, match="sbatch is not on the path"):
+        slurm.Slurm().check()
 
 
 def test_options_become_arguments_of_sbatch():
@@ -386,4 +389,4 @@ def test_an_agent_ends_what_its_run_has_left_behind(cluster):
     wait_for(lambda: launcher.refresh() or handle.poll())
     assert handle.poll().code == 0 and handle.state == "running" and handle.node == "n1"
     child = int((job.folder / "stdout.txt").read_text())
-    assert process.identity(child) is None
+    wait_for(lambda: process.identity(child) is None)
