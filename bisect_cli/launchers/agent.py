@@ -4,8 +4,8 @@ ended. Run as a script by a launcher, with the standard library alone:
     agent.py PIPE FOLDER    the run begins when a byte comes through the pipe, and never if that closes first
     agent.py FOLDER         on a node that a scheduler chose: the first to claim the folder runs, any other ends at once
 
-FOLDER holds job.json: {"argv", "cwd", "env" (added to this process's), "stop_signal", "grace", "beat"}. At the end exit.json is
-there, whole or not at all: {"code" (negative: the signal that ended it), "asked_to_stop", "seconds"}.
+FOLDER holds job.json: {"argv", "cwd", "env" (added to this process's), "stop_signal", "grace", "beat"}. At the end
+exit.json is there, whole or not at all: {"code" (negative: the signal that ended it), "asked_to_stop", "seconds"}.
 
 With a pipe, this process then ends as the run did. Without one it writes the run's output into stdout.txt and
 stderr.txt, notes in claim.json where it is, counts in `heartbeat` as long as it lives, and takes a file `stop` as a

@@ -309,7 +309,7 @@ def _check_switched(ways):
 
 
 def _declared(tables):
-    """What is said of flags and metrics beside how they are switched and read: two campaigns may differ in that alone."""
+    """What is said of flags and metrics beside how they are switched and read: campaigns may differ in that alone."""
     flags = {
         name: {key: table[key] for key in ("needs", "excludes") if key in table}
         for name, table in _tables(tables, "flags")
