@@ -229,7 +229,7 @@ def test_runs_that_crash_everywhere_are_not_the_nodes_fault(cluster):
 
 def test_a_folder_that_no_node_sees_is_said(cluster):
     cluster.faults(blind=["n1", "n2", "n3"])
-    with pytest.raises(UserError, match=r'agent.py: no such file".* srun -w n\d ls -d .*trials/t0'):
+    with pytest.raises(UserError, match=r"agent.py: no such file\).* srun -w n\d ls -d .*trials/t0"):
         cluster.go()
 
 
@@ -289,7 +289,7 @@ def test_ctrl_c_saves_and_detach_leaves_running(cluster):
     assert controller.returncode == 130 and "Interrupted (its runs go on)" in out, err
     assert sum(job["state"] == "RUNNING" for job in cluster.jobs().values()) == 3
 
-    controller = cluster.spawn("resume", "c")
+    controller = cluster.spawn("resume", "c", "--slots", "3")
     wait_for(lambda: sum(event["kind"] == "reattached" for event in cluster.events()) == 3)
     controller.send_signal(signal.SIGINT)
     out, err = controller.communicate(timeout=30)

@@ -87,13 +87,14 @@ class Slurm(Launcher):
         "extra": Option(list, "an argument of sbatch; repeatable"),
         "python": Option(str, "on the nodes, 3.6 or later; by default the one here"),
         "poll_seconds": Option(float, "between looks at the queue; 10 by default"),
-        "vanish_seconds": Option(float, "until a job that is gone is given up; 60 by default"),
+        "vanish_seconds": Option(float, "until a job that is gone is given up; 120 by default"),
     }
 
     def __init__(self, slots=None, options=None):
         self.slots, self.options = slots or SLOTS, options or {}
         self.poll_seconds = self.options.get("poll_seconds", 10.0)
-        self.vanish_seconds = self.lag = self.options.get("vanish_seconds", 60.0)
+        self.vanish_seconds = self.options.get("vanish_seconds", 120.0)  # NFS clients may look once in 60 s
+        self.lag = min(self.vanish_seconds, 30.0)
         self.folder, self.uid = None, ""
         self.seen = False  # whether any node has seen our folder
         self._ids, self._unsure = set(), set()

@@ -111,7 +111,7 @@ class Job(Handle):
         code, seconds = end.get("code"), end.get("seconds")
         if end.get("asked_to_stop"):
             state = self._listed.state if self._listed else ""
-            reason = FAULTLESS.get(state, "it was asked to stop from outside")
+            reason = FAULTLESS.get(state, "it was asked to stop: a time limit, preemption or scancel")
             return Exit(code, EVICTED, reason, seconds)
         return Exit(code, seconds=seconds)
 
@@ -149,9 +149,9 @@ class Job(Handle):
     def _never_seen(self, how):
         """A node that does not see the campaign's folder, or lacks Python: hopeless if no other node did any better."""
         words = _last_line(self.folder / "slurm.txt")
-        said = f' Its job wrote: "{words}".' if words else ""
-        check = f"see whether this shows the folder: srun -w {self.node or 'NODE'} ls -d {self.folder}"
-        reason = f"job {self._number} {how}, but nothing of it is seen in {self.folder};{said} {check}"
+        said = f" (it wrote: {words})" if words else ""
+        check = f"see whether the node has the folder: srun -w {self.node or 'NODE'} ls -d {self.folder}"
+        reason = f"job {self._number} {how}, but nothing of it is seen here{said}; {check}"
         return Exit(None, LOST, reason, seconds=0.0, hopeless=not self._slurm.seen)
 
     def _read_end(self):

@@ -156,7 +156,7 @@ def stop(folder, note):
         with store.writing(folder):
             (folder / store.STOP).touch()
         note(f"Asked process {held.pid} on {held.host} to stop; its runs are saving.")
-        _wait_for(folder, held)
+        _wait_for(folder, held, STOP_SECONDS + launcher_of(state.settings).lag if state.settings else STOP_SECONDS)
     elif state.running:
         with hold(folder) as (log, state):
             Controller(Recorder(folder, log, state), launcher_of(state.settings, state.slots)).stop()
@@ -165,11 +165,9 @@ def stop(folder, note):
     return True
 
 
-def _wait_for(folder, held):
-    deadline = time.monotonic() + STOP_SECONDS
+def _wait_for(folder, held, seconds):
+    deadline = time.monotonic() + seconds
     while lease.holder(folder) == held:
         if time.monotonic() > deadline:
-            raise RuntimeError(
-                f"process {held.pid} on {held.host} has not stopped within {STOP_SECONDS} s: look there."
-            )
+            raise RuntimeError(f"process {held.pid} on {held.host} has not stopped within {seconds:.0f} s: look there.")
         time.sleep(0.2)
