@@ -4,11 +4,14 @@
 #   test_core.sh "PYTHON..." [WORDS FOR PYTEST...]    the interpreters, the oldest first
 #
 # The oldest and the newest Python run all tests. Those between share them out, for what works on both ends seldom breaks
-# in the middle; with words for pytest each runs what they choose.
+# in the middle; with words for pytest each runs what they choose. The tests mostly wait for processes, so the oldest, the
+# newest and one of those between go at a time; the output of each comes when it has ended.
 
 pythons=$1
 shift
 between=$(($(echo "$pythons" | wc -w) - 2))
+mkdir -p .venv-core
+rm -f .venv-core/*.log .venv-core/*.passed
 
 # Makes the environment $2 for the interpreter $1, or brings it up to date with what is declared.
 install() {
@@ -17,20 +20,53 @@ install() {
     "$2/bin/python" -m pip --disable-pip-version-check install --quiet --editable '.[test]' && touch "$2/installed"
 }
 
+version_of() {
+    "$1" -c 'import sys; print("%d.%d" % sys.version_info[:2])'
+}
+
+# Tests with the interpreter $1; the other words are for pytest.
+run() {
+    python=$1
+    version=$(version_of "$python")
+    shift
+    {
+        echo "core tests on Python $version $*"
+        ".venv-core/$version/bin/python" -m pytest "$@" && touch ".venv-core/$version.passed"
+    } >".venv-core/$version.log" 2>&1
+    cat ".venv-core/$version.log"
+}
+
+# One after the other: each writes what it installs into the tree, too.
+for python in $pythons; do
+    install "$python" ".venv-core/$(version_of "$python")" || exit 1
+done
+echo "core tests on $(for python in $pythons; do version_of "$python"; done | xargs echo): several at a time, minutes each"
 number=0
+middle=
+for python in $pythons; do
+    if [ $number -eq 0 ] || [ $number -gt $between ]; then
+        run "$python" "$@" &
+    else
+        middle="$middle $python"
+    fi
+    number=$((number + 1))
+done
+number=0
+for python in $middle; do
+    number=$((number + 1))
+    if [ $# -eq 0 ]; then run "$python" "--part=$number/$between"; else run "$python" "$@"; fi
+done
+wait
+
 passed=
 failed=
 for python in $pythons; do
-    version=$("$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])')
-    part=
-    [ $number -gt 0 ] && [ $number -le $between ] && [ $# -eq 0 ] && part="--part=$number/$between"
-    echo "core tests on Python $version${part:+, part $number of $between}"
-    if install "$python" ".venv-core/$version" && ".venv-core/$version/bin/python" -m pytest $part "$@"; then
+    version=$(version_of "$python")
+    if [ -e ".venv-core/$version.passed" ]; then
         passed="$passed${passed:+, }$version"
     else
         failed="$failed${failed:+, }$version"
     fi
-    number=$((number + 1))
 done
 [ -z "$passed" ] || echo "core tests passed on Python $passed"
 [ -z "$failed" ] || echo "core tests failed on Python $failed"
