@@ -7,6 +7,8 @@ import os
 import random
 import shutil
 import struct
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -567,7 +569,9 @@ def test_real_tensors_of_other_types():
 @pytest.mark.training
 @pytest.mark.parametrize("version", ["v1", "v2"])
 def test_event_files_are_read_as_tensorflow_reads_them(tmp_path, version):
-    write_events(tmp_path, version)
+    # In a process of its own: tests of the training switch eager execution off for all that follow.
+    code = f"import test_readers; test_readers.write_events({str(tmp_path)!r}, {version!r})"
+    subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parent, check=True)
     tf = importlib.import_module("tensorflow")
     (path,) = tmp_path.iterdir()
     for tag in TAGS:
