@@ -23,8 +23,8 @@ from bisect_cli.report import nodes
 from bisect_cli.storage import store
 
 FAULT = {"segm": [["ROI_ALIGN_MASK"]]}
-QUICK = {"poll_seconds": 0.1, "vanish_seconds": 0.6}
-WORDS = ("--launcher", "slurm", "--launcher-option", "poll_seconds=.1", "--launcher-option", "vanish_seconds=.6")
+QUICK = {"poll_seconds": 0.1, "vanish_seconds": 3.0}
+WORDS = ("--launcher", "slurm", "--launcher-option", "poll_seconds=.1", "--launcher-option", "vanish_seconds=3")
 START = ("start", "--flags", "L2B5", "--name", "c", "--slots", "3", "--no-parity", *WORDS)
 
 
@@ -95,8 +95,8 @@ def outcomes(cluster):
 
 
 def check_named(cluster, state, again=0):
-    """The right verdict, no run twice at a time, and none resumed but the `again`: and perhaps one more, as on a machine
-    under load a heartbeat may come so late that a job counts as dead.
+    """The right verdict, no run twice at a time, and none resumed but the `again`. Perhaps one more: on a machine under
+    load a heartbeat may come so late that a job counts as dead.
     """
     assert state.state == "finished" and culprits(state) == [("ROI_ALIGN_MASK",)]
     assert not any(line.startswith("TWICE") for line in cluster.starts())
