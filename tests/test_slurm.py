@@ -95,12 +95,12 @@ def outcomes(cluster):
 
 
 def check_named(cluster, state, again=0):
-    """The right verdict, no run twice at a time, and none resumed but the `again`. Perhaps one more: on a machine under
-    load a heartbeat may come so late that a job counts as dead.
+    """The right verdict, no run twice at a time, and none resumed but the `again`. Perhaps a few more: on a machine
+    under load a heartbeat may come so late that a job counts as dead.
     """
     assert state.state == "finished" and culprits(state) == [("ROI_ALIGN_MASK",)]
     assert not any(line.startswith("TWICE") for line in cluster.starts())
-    assert again <= len(cluster.starts()) - len(set(cluster.starts())) <= again + 1
+    assert again <= len(cluster.starts()) - len(set(cluster.starts())) <= again + 3
 
 
 def test_a_whole_bisect_is_as_on_this_machine(cluster):
