@@ -220,6 +220,12 @@ def test_a_file_that_asks_another_question_is_another_campaign(bench):
     assert result.exit_code == 2 and "already in use, with other declared" in result.output
 
 
+def test_a_dry_run_beside_a_campaign_of_another_trainer(bench):
+    bench.run("other", max_runs=1, parity=False)
+    result = cli("start", "--trainer", "bisect.toml", "--flags", "words", "--metric", "acc", "--dry-run")
+    assert result.exit_code == 0 and "not known until a first run" in result.output, result.output
+
+
 def test_a_plain_command_needs_no_file(bench):
     script = bench.folder / "plain.py"
     script.write_text(

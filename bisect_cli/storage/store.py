@@ -135,7 +135,8 @@ def earlier_seconds(runs, spec):
         records = [trainers.upgraded(record) for record in eventlog.read(Path(runs) / name / LOG).events]
         settings = fold(records).settings
         timed = settings and not launchers.find(settings.launcher).by_hand
-        if timed and trainer.duration_key(settings.spec) == trainer.duration_key(spec):
+        alike = timed and settings.spec.trainer == spec.trainer  # another trainer's options are not this one's to read
+        if alike and trainer.duration_key(settings.spec) == trainer.duration_key(spec):
             seconds += _durations(records)
     return seconds
 
