@@ -68,8 +68,8 @@ def measure(settings, metric, baseline):
     return yardstick.measure(
         settings.metric(metric),
         baseline,
-        noise=_amount(settings.noise, metric),
-        smallest_drop=_amount(settings.smallest_drop, metric),
+        noise=amount_for(settings.noise, metric),
+        smallest_drop=amount_for(settings.smallest_drop, metric),
     )
 
 
@@ -178,5 +178,6 @@ def parity_order(digest):
     return Order(tuple(piece["flag"] for piece in digest["differ"]), tuple(digest["same_computation"]))
 
 
-def _amount(said, metric):
+def amount_for(said, metric):
+    """What --noise or --smallest-drop say of a metric: `said` is a number for all metrics, or {metric: number}."""
     return said.get(metric) if isinstance(said, dict) else said

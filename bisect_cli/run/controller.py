@@ -99,11 +99,12 @@ class Controller:
         return list(next_runs(self.recorder.state, self.recorder.analysis.requests, self.max_runs))
 
     def _fill(self):
-        if self.recheck.pending or not self.attempts.free_slots or not self._next():
+        runs = [] if self.recheck.pending or not self.attempts.free_slots else self._next()
+        if not runs:
             return
         if self.recheck.at_once():
             return  # what is next may be another run now
-        for slot, run in zip(self.attempts.free_slots, self._next()):
+        for slot, run in zip(self.attempts.free_slots, runs):
             if self.launcher.ready:
                 self.attempts.start(run, slot)
 

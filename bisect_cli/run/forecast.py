@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 from bisect_cli import search
-from bisect_cli.analysis import analyse, measure
+from bisect_cli.analysis import amount_for, analyse, measure
 from bisect_cli.campaign.events import RunImported, apply
 from bisect_cli.campaign.state import State
 from bisect_cli.run import schedule, session
@@ -49,7 +49,7 @@ def forecast(state, changes, runs_dir, slots=None, max_runs=None):
         steps.append((event, state))
     yardsticks = {metric: measure(settings, metric, ()) for metric in settings.metrics}
     smallest = {metric: one.smallest_drop() if one.known else None for metric, one in yardsticks.items()}
-    wanted = {metric: _wanted(settings, metric) for metric in settings.metrics}
+    wanted = {metric: amount_for(settings.smallest_drop, metric) for metric in settings.metrics}
     answer = search.find(settings.search).answer
     structure = {"groups": settings.spec.blocks, "needs": settings.needs}
     requests = analyse(state).requests
@@ -68,12 +68,6 @@ def forecast(state, changes, runs_dir, slots=None, max_runs=None):
         slots or session.default_slots(settings),
         tuple(sorted(store.earlier_seconds(runs_dir, settings.spec))),
     )
-
-
-def _wanted(settings, metric):
-    """The smallest drop that the user asks for."""
-    said = settings.smallest_drop
-    return said.get(metric) if isinstance(said, dict) else said
 
 
 def _counts(missing):
