@@ -76,7 +76,7 @@ class Bench:
     def call(self, *words):
         """Exit code, output and error output of maskrcnn-bisect, run to its end."""
         process = self.spawn(*words)
-        out, err = process.communicate(timeout=60)
+        out, err = process.communicate(timeout=300)
         return process.returncode, out, err
 
     def status(self, name="c"):
@@ -88,8 +88,8 @@ class Bench:
         return eventlog.read(self.runs / name / store.LOG).events
 
 
-def wait_for(condition, seconds=20.0):
-    """Waits until a condition holds."""
+def wait_for(condition, seconds=120.0):
+    """Waits until a condition holds; so long only where the machine is busy or the test is about to fail."""
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "waited in vain"

@@ -191,7 +191,7 @@ def test_the_json_has_all_that_a_job_needs(desk):
 def test_who_asks_at_the_same_time_gets_another_run(desk):
     desk.begin()
     processes = [desk.spawn("ask", "c", "--json") for _ in range(5)]
-    ends = [process.communicate(timeout=60) for process in processes]
+    ends = [process.communicate(timeout=300) for process in processes]
     assert [process.returncode for process in processes] == [0] * 5, ends
     runs = [run for out, _ in ends for run in json.loads(out)["runs"]]
     assert {run["id"] for run in runs} == {f"t0{i}" for i in range(1, 6)} == set(desk.state.trials)

@@ -233,7 +233,7 @@ def test_a_run_goes_on_for_a_metric_that_is_not_settled(bench):
 
 def test_a_run_lost_as_it_was_to_be_stopped_is_not_started_again(bench):
     """The controller dies between the request and the log; what the curve says is on disk."""
-    bench.set(breaks=BOTH, drop=0.5, curves=0.005, seconds=0.1, slow={",".join(BLOCK): 40})
+    bench.set(breaks=BOTH, drop=0.5, curves=0.005, seconds=0.1, slow={",".join(BLOCK): 100})
     controller = bench.spawn("start", "--flags", "L2B5", "--name", "c", "--slots", "2", "--no-parity")
     out = bench.runs / "c" / "trials" / "t04" / "out" / "metrics.jsonl"
     wait_for(lambda: out.exists() and sum(event.get("outcome") == "finished" for event in bench.events()) >= 3)
@@ -321,7 +321,7 @@ def test_ctrl_c_tells_how_to_go_on(bench):
     controller = bench.spawn("start", "--flags", "L2B5", "--name", "c", "--slots", "2")
     wait_for(lambda: len(bench.starts()) == 2)
     controller.send_signal(signal.SIGINT)
-    out, err = controller.communicate(timeout=20)
+    out, err = controller.communicate(timeout=300)
     assert controller.returncode == 130
     assert "asked t01 t02 to save and stop" in out
     assert "Interrupted (stopped on request). Resume it with: maskrcnn-bisect resume c" in out
@@ -334,7 +334,7 @@ def test_stop_works_from_elsewhere_and_for_orphans(bench):
     wait_for(lambda: len(bench.starts()) == 2)
     code, out, _ = bench.call("stop", "c")
     assert code == 0 and "Resume it with: maskrcnn-bisect resume c" in out
-    controller.communicate(timeout=10)
+    controller.communicate(timeout=300)
     assert controller.returncode == 130
 
     controller = bench.spawn("resume", "c", "--slots", "2")
@@ -357,7 +357,7 @@ def test_one_controller_at_a_time(bench):
     summary = bench.status()
     assert summary["state"] == "running" and summary["trials"][0]["slot"] == 1
     controller.send_signal(signal.SIGTERM)
-    controller.communicate(timeout=20)
+    controller.communicate(timeout=300)
     assert controller.returncode == 130 and len(bench.starts()) == 1
 
 

@@ -305,7 +305,7 @@ def machine(tmp_path, root):
         def __call__(self, *arguments, **environment):
             command = [shutil.which("sh"), str(root / "scripts" / "prerequisites.sh"), *arguments]
             environment["PATH"] = str(tmp_path)
-            done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=30)
+            done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
             return done.returncode, done.stdout.strip(), done.stderr.splitlines()
 
     return Machine()

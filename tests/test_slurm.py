@@ -287,14 +287,14 @@ def test_ctrl_c_saves_and_detach_leaves_running(cluster):
     controller = cluster.spawn(*START, "--detach")
     wait_for(lambda: len(cluster.starts()) == 3)
     controller.send_signal(signal.SIGINT)
-    out, err = controller.communicate(timeout=30)
+    out, err = controller.communicate(timeout=300)
     assert controller.returncode == 130 and "Interrupted (its runs go on)" in out, err
     assert sum(job["state"] == "RUNNING" for job in cluster.jobs().values()) == 3
 
     controller = cluster.spawn("resume", "c", "--slots", "3")
     wait_for(lambda: sum(event["kind"] == "reattached" for event in cluster.events()) == 3)
     controller.send_signal(signal.SIGINT)
-    out, err = controller.communicate(timeout=30)
+    out, err = controller.communicate(timeout=300)
     assert controller.returncode == 130 and "Interrupted (stopped on request)" in out, err
     assert [event["code"] for event in cluster.events() if event.get("outcome") == "stopped"] == [143] * 3
     cluster.set(breaks=FAULT)
@@ -308,7 +308,7 @@ def test_stop_cancels_what_is_queued(cluster):
     wait_for(lambda: len(cluster.jobs()) == 3 and not any(job["held"] for job in cluster.jobs().values()))
     assert "queued for" in cluster.call("status", "c")[1]
     code, out, _ = cluster.call("stop", "c")
-    assert code == 0 and controller.wait(timeout=30) == 130
+    assert code == 0 and controller.wait(timeout=300) == 130
     assert all(job["state"] == "CANCELLED" and not job["pids"] for job in cluster.jobs().values())
     cluster.faults()
     assert cluster.call("resume", "c")[0] == 0

@@ -107,7 +107,7 @@ def interrupted(work, out, signum, after_lines):
         assert time.monotonic() < end
         time.sleep(0.02)
     process.send_signal(signum)
-    return process.wait(timeout=60)
+    return process.wait(timeout=300)
 
 
 def test_finished_runs_return_at_once(work, finished):

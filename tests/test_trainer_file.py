@@ -295,7 +295,7 @@ def test_a_run_that_was_asked_to_stop_and_ends_well_is_no_result(bench):
     metrics = bench.runs / "c" / "trials" / "t01" / "out" / "metrics.jsonl"
     wait_for(lambda: metrics.exists() and metrics.read_text().count("\n") >= 1)
     assert bench.call("stop", "c")[0] == 0
-    controller.communicate(timeout=30)
+    controller.communicate(timeout=300)
     state, _ = store.load(bench.runs / "c")
     assert all(trial.state == "waiting" and not trial.metrics for trial in state.trials.values())
     assert [event["code"] for event in bench.events() if event["kind"] == "ended"] == [0, 0]
