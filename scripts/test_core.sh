@@ -4,8 +4,8 @@
 #   test_core.sh "PYTHON..." [WORDS FOR PYTEST...]    the interpreters, the oldest first
 #
 # The oldest and the newest Python run all tests. Those between share them out, for what works on both ends seldom breaks
-# in the middle; with words for pytest each runs what they choose. The tests mostly wait for processes, so the oldest, the
-# newest and one of those between go at a time; the output of each comes when it has ended.
+# in the middle; with words for pytest each runs what they choose. The tests mostly wait for processes, so two Pythons go
+# at a time, more would make them race; the output of each comes when it has ended.
 
 pythons=$1
 shift
@@ -40,7 +40,7 @@ run() {
 for python in $pythons; do
     install "$python" ".venv-core/$(version_of "$python")" || exit 1
 done
-echo "core tests on $(for python in $pythons; do version_of "$python"; done | xargs echo): several at a time, minutes each"
+echo "core tests on $(for python in $pythons; do version_of "$python"; done | xargs echo): two at a time, minutes each"
 number=0
 middle=
 for python in $pythons; do
@@ -51,10 +51,12 @@ for python in $pythons; do
     fi
     number=$((number + 1))
 done
+wait
 number=0
 for python in $middle; do
     number=$((number + 1))
-    if [ $# -eq 0 ]; then run "$python" "--part=$number/$between"; else run "$python" "$@"; fi
+    if [ $# -eq 0 ]; then run "$python" "--part=$number/$between" & else run "$python" "$@" & fi
+    [ $((number % 2)) -eq 1 ] || wait
 done
 wait
 

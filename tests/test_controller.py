@@ -237,6 +237,7 @@ def test_a_run_lost_as_it_was_to_be_stopped_is_not_started_again(bench):
     controller = bench.spawn("start", "--flags", "L2B5", "--name", "c", "--slots", "2", "--no-parity")
     out = bench.runs / "c" / "trials" / "t04" / "out" / "metrics.jsonl"
     wait_for(lambda: out.exists() and sum(event.get("outcome") == "finished" for event in bench.events()) >= 3)
+    assert controller.poll() is None, controller.communicate()
     kill(controller)
     (trial,) = (trial for trial in store.load(bench.runs / "c")[0].running if trial.flags == BLOCK)
     process.signal_group(trial.ticket["pid"], signal.SIGKILL)
