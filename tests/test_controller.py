@@ -16,7 +16,9 @@ from bisect_cli.campaign.state import ATTEMPTS
 from bisect_cli.errors import UserError
 from bisect_cli.launchers import process
 from bisect_cli.report.summary import summarize
-from bisect_cli.run import recorder
+from bisect_cli.run import interrupts, recorder, session
+from bisect_cli.run.controller import Controller
+from bisect_cli.run.recorder import Recorder
 from bisect_cli.storage import lease, store
 
 FAULT = {"segm": [["ROI_ALIGN_MASK"]]}
@@ -372,6 +374,18 @@ def test_a_lease_of_another_host_is_not_taken(bench):
     with lease.Lease(bench.runs / "c"):  # of a dead process of this host
         assert lease.holder(bench.runs / "c").alive
     assert lease.holder(bench.runs / "c") is None
+
+
+def test_a_request_to_stop_counts_from_the_moment_that_a_campaign_is_held(bench):
+    folder = store.create(bench.runs, "c")
+    (folder / store.STOP).write_text("of one before")  # who held it before was meant
+    with session.hold(folder, bench.settings()) as (log, state):
+        interrupts.request(folder, lease.holder(folder))
+        recorder = Recorder(folder, log, state)
+        assert Controller(recorder, session.launcher_of(state.settings, 2)).run().state == "interrupted"
+    assert bench.starts() == [] and not (folder / store.STOP).exists()
+    (folder / store.STOP).write_text("of one before")
+    assert bench.run().state == "finished"
 
 
 def test_threads_are_shared_between_slots(bench, monkeypatch):

@@ -77,7 +77,7 @@ class Controller:
             return self._close("interrupted", "stopped on request")
 
     def _open(self, changes):
-        self.interrupts.clear_request()
+        self.interrupts.clear_earlier()
         for event in changes:
             self.recorder.record(event)
         self.recorder.record(Opened(os.getpid(), socket.gethostname(), self.launcher.slots, self.max_runs))

@@ -12,7 +12,7 @@ from bisect_cli.campaign import events
 from bisect_cli.campaign.state import State
 from bisect_cli.campaign.subsets import union
 from bisect_cli.errors import UserError
-from bisect_cli.run import reconcile
+from bisect_cli.run import interrupts, reconcile
 from bisect_cli.run.controller import Controller
 from bisect_cli.run.recorder import Recorder
 from bisect_cli.storage import eventlog, lease, store
@@ -154,7 +154,7 @@ def stop(folder, note):
         check_launcher(folder, state.settings)
     if held and held.alive is not False:
         with store.writing(folder):
-            (folder / store.STOP).touch()
+            interrupts.request(folder, held)
         note(f"Asked process {held.pid} on {held.host} to stop; its runs are saving.")
         _wait_for(folder, held, STOP_SECONDS + launcher_of(state.settings).lag if state.settings else STOP_SECONDS)
     elif state.running:

@@ -7,6 +7,7 @@ people and for other machines: which process, on which host. It is empty when no
 import fcntl
 import json
 import os
+import secrets
 import socket
 import time
 from pathlib import Path
@@ -18,11 +19,14 @@ from bisect_cli.launchers import process
 
 
 class Holder(NamedTuple):
-    """Who holds a lease. alive is None if the process is of another host, where it cannot be looked at."""
+    """Who holds a lease. alive is None if the process is of another host, where it cannot be looked at. token: a text
+    that no other time of holding it has.
+    """
 
     pid: int
     host: str
     alive: Optional[bool]
+    token: str = ""
 
 
 def holder(folder):
@@ -32,7 +36,8 @@ def holder(folder):
         pid, host, identity = record["pid"], record["host"], record["identity"]
     except (OSError, ValueError, KeyError, TypeError):
         return None
-    return Holder(pid, host, process.identity(pid) == identity if host == socket.gethostname() else None)
+    alive = process.identity(pid) == identity if host == socket.gethostname() else None
+    return Holder(pid, host, alive, str(record.get("token", "")))
 
 
 class Held(UserError):
@@ -74,6 +79,7 @@ class Lease:
                     "host": socket.gethostname(),
                     "identity": process.identity(os.getpid()),
                     "since": time.time(),
+                    "token": secrets.token_hex(8),
                 }
             )
         except BaseException:
