@@ -4,6 +4,7 @@
 # make test-core  runs the tests that need no TensorFlow, in an environment of the tool alone for each Python 3.9 to 3.13
 #                 there is, under .venv-core; CORE_PYTHONS="python3.9 python3.13" names others
 # make test-slurm runs a bisect on a Slurm of its own, with nodes and jobs that die; as root, with slurm-wlm and munge
+# make test-ray   runs a bisect on a Ray of its own, with nodes and jobs that die, in an environment under .venv-ray
 # make lint       checks style and format
 # make clean      removes the environments and caches; what campaigns wrote under runs/ stays
 #
@@ -17,7 +18,7 @@ SETTINGS := setup.cfg pyproject.toml
 CAMPAIGN := demo
 JOBS := $(shell getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2)
 
-.PHONY: setup demo test test-core test-slurm lint clean prerequisites
+.PHONY: setup demo test test-core test-slurm test-ray lint clean prerequisites
 
 # Each step leaves a stamp in .venv, so that it is done again only when what it depends on has changed.
 setup: $(VENV)/installed
@@ -65,10 +66,19 @@ test-core:
 test-slurm: $(VENV)/installed-test
 	$(BIN)/python -m pytest -m slurm tests/slurm $(PYTEST_ARGS)
 
+# Ray has an environment of its own: it brings much, and TensorFlow has demands of its own on the same packages.
+.venv-ray/installed: $(SETTINGS)
+	@python=$$(PYTHON="$(PYTHON)" sh scripts/prerequisites.sh) && "$$python" -m venv --clear .venv-ray
+	@.venv-ray/bin/python -m pip --disable-pip-version-check install --quiet --editable '.[test,ray]'
+	@touch $@
+
+test-ray: .venv-ray/installed
+	PATH="$(CURDIR)/.venv-ray/bin:$$PATH" .venv-ray/bin/python -m pytest -m ray tests/ray $(PYTEST_ARGS)
+
 lint: $(VENV)/installed-test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
 clean:
-	rm -rf $(VENV) .venv-core build dist *.egg-info .pytest_cache .ruff_cache
+	rm -rf $(VENV) .venv-core .venv-ray build dist *.egg-info .pytest_cache .ruff_cache
 	find bisect_cli maskrcnn tests -name __pycache__ -prune -exec rm -rf {} +

@@ -43,11 +43,13 @@ class Analysis(NamedTuple):
         return any(plan.unresolved for plan in self.plans.values())
 
 
-def analyse(state):
-    """The Analysis of a campaign's State."""
+def analyse(state, memory=None):
+    """The Analysis of a campaign's State. memory: {metric: judge.Memory} of what was worked out for earlier States of
+    it, which is brought up to date; it saves time and changes nothing else.
+    """
     settings = state.settings
     yardsticks = {metric: measure(settings, metric, baseline_values(state, metric)) for metric in settings.metrics}
-    verdicts, failure, missed = _judge(state, yardsticks)
+    verdicts, failure, missed = _judge(state, yardsticks, {} if memory is None else memory)
     evidence = _prior_evidence(state)
     answer = find(settings.search).answer(_question(state, verdicts, evidence))
     return Analysis(
@@ -88,7 +90,7 @@ def values_of(state, flags, metric):
     that was stopped early is neither.
     """
     key = state.settings.metric(metric).key
-    trials = [trial for trial in state.trials_of(flags) if trial.ended and trial.state != STOPPED_EARLY]
+    trials = [trial for trial in state.ended.get(flags, ()) if trial.state != STOPPED_EARLY]
     crashed = [trial for trial in trials if trial.state == CRASHED]
     return {trial.seed: trial.value(key) for trial in trials if trial.reports(key)}, len(crashed)
 
@@ -103,14 +105,14 @@ def runs_to_judge(state, metric, measured):
     and {subset: what those stopped early say}.
     """
     values, crashed, early = {}, {}, {}
-    for flags in dict.fromkeys(trial.flags for trial in state.current if trial.flags and trial.ended):
+    for flags in filter(None, state.ended):
         values[flags], crashed[flags] = values_of(state, flags, metric)
-        stopped = [trial.early for trial in state.trials_of(flags) if trial.state == STOPPED_EARLY]
+        stopped = [trial.early for trial in state.ended[flags] if trial.state == STOPPED_EARLY]
         early[flags] = [curves.early(one, metric, measured.unit) for one in stopped]
     return values, crashed, early
 
 
-def _judge(state, yardsticks):
+def _judge(state, yardsticks, memory):
     """The verdicts, the reason of a failure or "", and the targets missed by the baseline, as in Analysis."""
     settings = state.settings
     verdicts, failure, missed = {}, "", {}
@@ -130,7 +132,8 @@ def _judge(state, yardsticks):
         target = settings.targets.get(metric)
         if target is not None and measured.falls_short(reference, target):
             missed[metric] = target
-        table.update(measured.judge_all(reference, *runs_to_judge(state, metric, measured), target=target))
+        runs, known = runs_to_judge(state, metric, measured), memory.setdefault(metric, judge.Memory())
+        table.update(measured.judge_all(reference, *runs, target=target, memory=known))
         table[()] = table[()]._replace(runs=len(reference) + crashed)
     return verdicts, failure, missed
 
@@ -168,6 +171,7 @@ def _question(state, verdicts, evidence):
         evidence,
         settings.spec.blocks,
         settings.needs,
+        settings.eager,
     )
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import click
 
 try:
-    from maskrcnn import horovod_run
+    from maskrcnn import horovod_run, slurm_nodes
     from maskrcnn.data import coco, shapes
     from maskrcnn.detections import coco_metrics, metric_names
     from maskrcnn.draw import draw, write_png
@@ -114,7 +114,10 @@ def train(flags, seed, preset, out, data, weights, batch, ranks, hosts, plant, c
             click.echo(folder.settings().change_of_ranks(settings), err=True)
         if ranks > 1:
             data_folder(settings)  # drawn once, not by every rank
-            return horovod_run.launch(settings, folder, hosts)
+            if hosts or slurm_nodes.count() == 1:
+                return horovod_run.launch(settings, folder, hosts)
+            with slurm_nodes.reached_by_srun(ranks):
+                return horovod_run.launch(settings, folder, slurm_nodes.spread(ranks))
         with StopSignals() as signals:
             from maskrcnn.train import train as run
 

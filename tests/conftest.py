@@ -24,6 +24,8 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
 # Processes that tests start import this checkout, from whatever folder they run in.
 os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
+# Campaigns of tests run as on a machine without GPUs, as many runs at once as a test says.
+os.environ["PATH"] = os.pathsep.join((str(TESTS / "no_gpus"), os.environ["PATH"]))
 
 
 @pytest.fixture(scope="session")
@@ -92,8 +94,8 @@ def pytest_report_header():
 
 def pytest_collection_modifyitems(config, items):
     chosen = [item for item in items if not (MISSING and item.get_closest_marker("training"))]
-    if config.option.markexpr != "slurm":
-        chosen = [item for item in chosen if not item.get_closest_marker("slurm")]
+    for cluster in {"slurm", "ray"} - {config.option.markexpr}:
+        chosen = [item for item in chosen if not item.get_closest_marker(cluster)]
     if config.getoption("--part"):
         first, every = map(int, config.getoption("--part").split("/"))
         chosen = chosen[first - 1 :: every]

@@ -9,6 +9,7 @@ tests write, any of these:
   nodes    the nodes that there are (default n1, n2, n3), a job each at a time unless `share` is true
   blind    nodes that do not see our folder
   limit    seconds after which a job is asked to end, as at its time limit
+  reason   why jobs wait
   refuse   words with which sbatch refuses all
 """
 
@@ -123,10 +124,12 @@ def squeue(words):
         faults = load("faults.json")
         if faults.get("squeue"):
             sys.exit("slurm_load_jobs error: Unable to contact slurm controller (connect failure)")
-        schedule(found["jobs"], faults)
+        if not option(words, "name"):  # a look-up of one job may be killed before it has noted what it has started
+            schedule(found["jobs"], faults)
         for number, job in found["jobs"].items():
             if option(words, "name", job["name"]) == job["name"]:
-                reason = "JobHeldUser" if job["held"] and job["state"] == "PENDING" else "None"
+                held = job["held"] and job["state"] == "PENDING"
+                reason = "JobHeldUser" if held else faults.get("reason", "None")
                 print("|".join([number, job["state"], job["node"], reason, job["name"], job["workdir"]]))
 
 

@@ -9,6 +9,8 @@ First argument: a JSON file with
   curves    evaluations are written as `--set eval_every` asks, its steps taken as those of 1000: the accuracies at the
             end, times a part that grows towards 1, and give or take this number;
   slow      {flags joined by commas: seconds of such a run, instead};
+  poison    [[flags], text]: result.json of such a run is this text, as it is;
+  more      text that the metrics in its result.json end with, as '"bbox/AP_large": NaN';
   key       the fingerprint that it reports; {"flags": {flag: text}} among it where that flag is on; none without this;
   elsewhere what the fingerprint of a run has instead, as on a machine that is unlike;
   check     seconds that `--check` takes;
@@ -107,7 +109,12 @@ def main():
     if "key" in table:
         on = {flag: text for flag, text in table["key"].get("flags", {}).items() if flag in flags}
         result["key"] = {**table["key"], "flags": on, **table.get("elsewhere", {})}
-    (out / "result.tmp").write_text(json.dumps(result))
+    text = json.dumps(result)
+    if table.get("more") and not diverged:
+        text = text.replace('"metrics": {', '"metrics": {' + table["more"] + ", ", 1)
+    if "poison" in table and set(table["poison"][0]) == set(flags):
+        text = table["poison"][1]
+    (out / "result.tmp").write_text(text)
     os.replace(out / "result.tmp", out / "result.json")
 
 

@@ -383,7 +383,7 @@ def test_a_result_out_of_range_or_of_another_machine_is_refused(desk):
     place = desk.folder / "copied"
     place.mkdir()
     (place / "result.json").write_text(json.dumps(result))
-    assert "t01: segm=7 is outside of its range" in desk.error("tell", "c", "t01", "--from", "copied")
+    assert "segm is 7, outside of its range 0 to 1" in desk.error("tell", "c", "t01", "--from", "copied")
     result["metrics"]["segm/AP"] = 0.7
     (place / "result.json").write_text(json.dumps({**result, "key": {"code": "2"}}))
     assert "t01 was trained with another code than is found here" in desk.error("tell", "c", "t01", "--from", "copied")
@@ -401,7 +401,8 @@ def test_resume_and_stop_say_to_use_ask_and_tell(desk):
     desk.ask()
     said = "you start the runs of campaign 'c' yourself: go on with `maskrcnn-bisect ask c` and `maskrcnn-bisect tell"
     assert said in desk.error("resume", "c") and said in desk.error("stop", "c")
-    assert "with other launcher: choose another --name" in desk.error("start", "--flags", "L2B5", "--name", "c")
+    said = "only launcher manual can find (t01); say how they ended, with `maskrcnn-bisect tell c`"
+    assert said in desk.error("start", "--flags", "L2B5", "--name", "c", "--launcher", "local")
 
 
 def test_a_campaign_that_starts_its_runs_itself_is_not_asked(desk):

@@ -165,13 +165,15 @@ def test_a_run_that_can_no_longer_matter_is_cancelled(bench, monkeypatch):
     bench.set(breaks=FAULT, seconds=0.6)
     real = recorder.analyse
 
-    def analyse_and_cancel(state):
-        whole = [t for t in state.trials.values() if t.flags == BLOCK and t.state == "running" and t.seed == 0]
-        analysis = real(state)
+    def analyse_and_cancel(*known):
+        trials = known[0].trials.values()
+        whole = [t for t in trials if t.flags == BLOCK and t.state == "running" and t.seed == 0]
+        analysis = real(*known)
         return analysis._replace(cancel=(BLOCK,)) if whole and whole[0].attempts == 1 else analysis
 
     monkeypatch.setattr(recorder, "analyse", analyse_and_cancel)
-    monkeypatch.setattr(recorder, "_WITHOUT_ANALYSIS", ())  # it is to be cancelled as soon as it has started
+    # it is to be cancelled as soon as it has started
+    monkeypatch.setattr("bisect_cli.campaign.events.WITHOUT_VERDICTS", ())
     state = bench.run()
     cancelled = [event for event in bench.events() if event.get("outcome") == "cancelled"]
     assert len(cancelled) == 1 and cancelled[0]["reason"] == "it could no longer matter"

@@ -28,6 +28,7 @@ from bisect_cli.campaign.state import (
 
 TURNED_OFF = "turned off"  # the reason of no parity, if the user wants none
 FORMER_FIELDS = {"key": "fingerprint"}
+SHARED = ("flags", "fingerprint", "key")  # fields of many events that are large and mostly alike
 _KINDS = {}
 
 
@@ -37,6 +38,7 @@ def _event(kind, *former):
     def declare(cls):
         cls.kind = kind
         cls = dataclass(frozen=True)(cls)
+        cls.names = frozenset(f.name for f in dataclasses.fields(cls))
         _KINDS.update(dict.fromkeys((kind, *former), cls))
         return cls
 
@@ -69,12 +71,12 @@ class Opened:
 
     def apply(self, state):
         again = {
-            t.id: dataclasses.replace(t, crashes=0, state=WAITING if t.state == CRASHED else t.state)
+            t.id: _changed(t, crashes=0, state=WAITING if t.state == CRASHED else t.state)
             for t in state.trials.values()
+            if t.crashes or t.state == CRASHED
         }
-        return dataclasses.replace(
-            state, state="open", reason="", slots=self.slots, max_runs=self.max_runs, trials=again
-        )
+        state = _with_trials(state, again)
+        return dataclasses.replace(state, state="open", reason="", slots=self.slots, max_runs=self.max_runs)
 
 
 @_event("closed")
@@ -120,6 +122,19 @@ class FlagsAdded:
     def apply(self, state):
         settings = dataclasses.replace(state.settings, flags=tuple(self.flags), seeds=self.seeds)
         return _with_parity_to_do(_reopened(state, settings=settings))
+
+
+@_event("launcher_changed")
+class LauncherChanged:
+    """Runs are started by this launcher from now on, with these options of its own."""
+
+    launcher: str
+    options: dict = field(default_factory=dict)
+
+    def apply(self, state):
+        settings = dataclasses.replace(state.settings, launcher=self.launcher, launcher_options=self.options)
+        slots = state.slots if self.launcher == state.settings.launcher else None
+        return dataclasses.replace(state, settings=settings, slots=slots)
 
 
 @_event("prior_evidence", "heard")
@@ -170,13 +185,15 @@ class Started:
 
     def apply(self, state):
         old = state.trials.get(self.trial) or Trial(self.trial, self.flags, self.seed)
-        trial = dataclasses.replace(
+        gpus = self.ticket.get("gpus")
+        trial = _changed(
             old,
             state=RUNNING,
             attempts=self.attempt,
             slot=self.slot,
             ticket=self.ticket,
             node=self.ticket.get("node", ""),
+            gpus=tuple(map(str, gpus)) if isinstance(gpus, list) else (),
             started=self.time,
             reason="",
             why=self.why,
@@ -225,7 +242,7 @@ class Ended:
         old = state.trials[self.trial]
         crashes = old.crashes + (self.outcome == CRASHED)
         lasting = (FINISHED, DIVERGED, CANCELLED, STOPPED_EARLY)
-        trial = dataclasses.replace(
+        trial = _changed(
             old,
             state=self.outcome if self.outcome in lasting else CRASHED if crashes >= ATTEMPTS else WAITING,
             crashes=crashes,
@@ -237,10 +254,11 @@ class Ended:
             early=self.early,
             fingerprint=self.fingerprint or old.fingerprint,
             node=self.node or old.node,
-            before=dataclasses.replace(old, before=None),
+            before=old if old.before is None else _changed(old, before=None),
         )
-        uses = (NodeUse(trial.node, self.trial, self.time or 0.0, self.outcome, self.ran),) if trial.node else ()
-        return _with_trial(_reopened(state, node_uses=state.node_uses + uses), trial)
+        if trial.node:
+            state = _with_use(state, NodeUse(trial.node, self.trial, self.time or 0.0, self.outcome, self.ran))
+        return _with_trial(_reopened(state), trial)
 
 
 @_event("undone")
@@ -259,14 +277,20 @@ class Undone:
         return _with_trial(_reopened(state), trial.before or unmade)
 
 
+# Kinds of events that change no verdict, and nothing that a search says
+WITHOUT_VERDICTS = frozenset(("started", "reattached", "adopted", "closed"))
+
+
 def parse(record):
     """The event of a record of the log, None if its kind is not known."""
     cls = _KINDS.get(record.get("kind"))
     if cls is None:
         return None
-    fields = {f.name for f in dataclasses.fields(cls)}
     named = {FORMER_FIELDS.get(name, name): value for name, value in record.items()}
-    return cls(**{name: tuple(v) if name == "flags" else v for name, v in named.items() if name in fields})
+    fields = {name: value for name, value in named.items() if name in cls.names}
+    if "flags" in fields:
+        fields["flags"] = tuple(fields["flags"])
+    return cls(**fields)
 
 
 def record_of(event, time):
@@ -277,10 +301,7 @@ def record_of(event, time):
 
 def fold(records):
     """The State after these records of a log."""
-    state = State()
-    for record in records:
-        state = apply(state, parse(record))
-    return state
+    return Draft().add_all(records).state()
 
 
 def apply(state, event):
@@ -290,6 +311,8 @@ def apply(state, event):
 
 def _reopened(state, **changes):
     """What the campaign ended with may hold no longer."""
+    if state.state == "open" and not state.reason and not changes:
+        return state
     return dataclasses.replace(state, state="open", reason="", **changes)
 
 
@@ -300,8 +323,64 @@ def _with_parity_to_do(state):
     return dataclasses.replace(state, parity=None)
 
 
+class Draft:
+    """A State of many events, one added after the other: nobody sees it in between, so that what it has of trials is
+    changed in place, rather than copied for each event. Events that are added must not ask for what a State works out
+    once.
+    """
+
+    def __init__(self):
+        self._state = State(trials=_Growing(), node_uses=_GrowingList())
+        self._alike = {}
+
+    def add_all(self, records):
+        """Adds events, as records of a log; returns itself."""
+        for record in records:
+            shared = {name: self._shared(record[name]) for name in SHARED if name in record}
+            self._state = apply(self._state, parse({**record, **shared}))
+        return self
+
+    def state(self):
+        """The State so far."""
+        state = self._state
+        return dataclasses.replace(state, trials=dict(state.trials), node_uses=tuple(state.node_uses))
+
+    def _shared(self, value):
+        """The same value, as the one object that all events of the log have of it: there may be thousands."""
+        value = tuple(value) if isinstance(value, list) else value
+        return self._alike.setdefault(repr(value), value)
+
+
+class _Growing(dict):
+    """The trials of a Draft."""
+
+
+class _GrowingList(list):
+    """The node uses of a Draft."""
+
+
+def _changed(trial, **changes):
+    """As dataclasses.replace, for a log has many trials."""
+    return Trial(**{**vars(trial), **changes})
+
+
 def _with_trial(state, trial):
-    return dataclasses.replace(state, trials={**state.trials, trial.id: trial})
+    return _with_trials(state, {trial.id: trial})
+
+
+def _with_trials(state, changed):
+    trials = state.trials
+    if not isinstance(trials, _Growing):
+        return dataclasses.replace(state, trials={**trials, **changed})
+    trials.update(changed)
+    return state
+
+
+def _with_use(state, use):
+    if not isinstance(state.node_uses, _GrowingList):
+        return dataclasses.replace(state, node_uses=(*state.node_uses, use))
+    state.node_uses.append(use)
+    return state
 
 
 # Notices: shown to whoever watches, and never logged
@@ -321,6 +400,15 @@ class Began:
     trial: str
     node: str
     kind = "began"
+
+
+@dataclass(frozen=True)
+class Stuck:
+    """A run that waits will go on waiting until somebody does something, and why, in the scheduler's words."""
+
+    trial: str
+    words: str
+    kind = "stuck"
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""What is bisected and how, fixed when a campaign starts; only flags can be added later."""
+"""What is bisected and how, fixed when a campaign starts; only flags can be added later, and runs be made elsewhere."""
 
 import dataclasses
 import math
@@ -15,14 +15,15 @@ SUSPECT = 6.0  # how many times likelier a culprit a flag is that the user suspe
 
 @dataclass(frozen=True)
 class Settings:
-    """Two campaigns with equal settings ask the same question.
+    """Two campaigns with equal settings ask the same question; where runs are made is no part of it.
 
     metrics: their names. targets: {metric: what a training that works is known to reach}. suspects: {flag: how many
     times likelier a culprit than another}. trusts: flags held to be innocent. noise, smallest_drop: a number for all
     metrics or {metric: number}, in the metric's own unit; None leaves it to the spec. seeds: replicates of the
     baseline; seed: the first; replicate k of any subset has seed + k. early_stop: stop runs whose curve settles their
-    verdict. launcher: the name of what starts runs; launcher_options: {name: plain value}, its own. workdir: where
-    runs are started. uid: a text that no other campaign has, "" of those from before there was one.
+    verdict. eager: 0 to 1, how many runs may be made ahead of need to save time, as in search.Question. launcher: the
+    name of what starts runs; launcher_options: {name: plain value}, its own. workdir: where runs are started. uid: a
+    text that no other campaign has, "" of those from before there was one.
     """
 
     name: str
@@ -37,8 +38,9 @@ class Settings:
     smallest_drop: Union[None, float, dict] = None
     seeds: int = 3
     seed: int = 0
-    launcher: str = "local"
+    launcher: str = field(default="local", compare=False)
     early_stop: bool = field(default=False, compare=False)
+    eager: float = field(default=0.0, compare=False)
     workdir: str = field(default="", compare=False)
     launcher_options: dict = field(default_factory=dict, compare=False)
     uid: str = field(default="", compare=False)

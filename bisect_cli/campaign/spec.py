@@ -5,12 +5,14 @@ names that people write (flags, groups, metrics) are looked up here, and nowhere
 """
 
 import dataclasses
+import math
 from dataclasses import dataclass, field
 from typing import NamedTuple, Optional
 
 from bisect_cli.campaign import subsets
 from bisect_cli.errors import UserError, unknown
 
+LARGEST = 1e100  # value of any metric, in size: squares of it are still numbers
 ALL = "all"  # stands for every flag, whatever the trainer
 
 
@@ -55,6 +57,19 @@ class Metric(NamedTuple):
     def range(self):
         """(low, high), None if either is not known."""
         return None if self.low is None or self.high is None else (self.low, self.high)
+
+    def takes(self, value):
+        """Whether a number, or None, can be a value of this metric."""
+        return value is not None and math.isfinite(value) and not self.explain_refusal(value)
+
+    def explain_refusal(self, value):
+        """Why a finite number cannot be a value of this metric, without a full stop; "" if it can."""
+        if abs(value) > LARGEST:
+            return f"{self.name} is {value:g}: no measurement is that large"
+        low = -math.inf if self.low is None else self.low
+        high = math.inf if self.high is None else self.high
+        outside = f"{self.name} is {value:g}, outside of its range {low:g} to {high:g}: mend one of them"
+        return "" if low <= value <= high else outside
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 import itertools
 import math
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Optional
 
 from bisect_cli.campaign import fingerprint
@@ -23,7 +24,8 @@ class Trial:
     campaign was last opened. metrics: those of the end, empty if diverged. early: where a run was stopped whose curve
     had settled its verdict, as curves.stop says it, else None. fingerprint: None if it is not known. why: the search's
     reason for it. source: "campaign/trial" that it was imported from. node: where the last attempt ran, as people say
-    it, or "". before: the trial as it was before it ended, None if it has not.
+    it, or ""; gpus: the names of those that it was given. before: the trial as it was before it ended, None if it has
+    not.
     """
 
     id: str
@@ -43,6 +45,7 @@ class Trial:
     fingerprint: Optional[dict] = None
     source: str = ""
     node: str = ""
+    gpus: tuple = ()
     before: Optional["Trial"] = field(default=None, compare=False, repr=False)
 
     @property
@@ -93,12 +96,20 @@ class State:
 
     def trials_of(self, flags, stale=False):
         """The trials of a subset, by seed: those that count, or those that are stale."""
-        own = (t for t in self.trials.values() if t.flags == flags and bool(self.stale(t)) == stale)
-        return sorted(own, key=lambda t: t.seed)
+        return list(self._by_subset[stale].get(flags, ()))
+
+    @property
+    def subsets(self):
+        """Every subset with a trial, in the order in which they were first started."""
+        return list(dict.fromkeys(trial.flags for trial in self.trials.values()))
 
     def stale(self, trial):
         """What has changed since a trial was computed, as fingerprint.differences; empty if it counts."""
-        return fingerprint.differences(trial.fingerprint, fingerprint.for_flags(self.fingerprint, trial.flags))
+        if trial.fingerprint is None or self.fingerprint is None:
+            return ()
+        if trial.flags not in self._expected:
+            self._expected[trial.flags] = fingerprint.for_flags(self.fingerprint, trial.flags)
+        return fingerprint.differences(trial.fingerprint, self._expected[trial.flags])
 
     def free_seeds(self, flags):
         """The seeds for further runs of a subset, without end."""
@@ -108,18 +119,59 @@ class State:
     @property
     def current(self):
         """The trials that count."""
-        return [t for t in self.trials.values() if not self.stale(t)]
+        return list(self._current)
 
     @property
     def in_flight(self):
         """The trials that count whose result is still out: under way, or to be resumed."""
-        return [t for t in self.current if not t.ended and t.state != CANCELLED]
+        return [t for t in self._out if not self.stale(t)]
 
     @property
     def trained(self):
         """How many trainings the campaign has begun itself."""
-        return sum(not t.source for t in self.trials.values())
+        return self._trained
 
     @property
     def running(self):
-        return [t for t in self.trials.values() if t.state == RUNNING]
+        return [t for t in self._out if t.state == RUNNING]
+
+    # Worked out once: a State does not change, and is asked for these many times
+
+    @cached_property
+    def _by_subset(self):
+        """{whether they are stale: {flags: trials, by seed}}."""
+        found = {False: {}, True: {}}
+        for trial in self.trials.values():
+            found[bool(self.stale(trial))].setdefault(trial.flags, []).append(trial)
+        for trials in (*found[False].values(), *found[True].values()):
+            trials.sort(key=lambda t: t.seed)
+        return found
+
+    @cached_property
+    def ended(self):
+        """{flags: the trials that count and have ended, by seed}, in the order of their first."""
+        found = {}
+        for trial in self._current:
+            if trial.ended:
+                found.setdefault(trial.flags, []).append(trial)
+        for trials in found.values():
+            trials.sort(key=lambda t: t.seed)
+        return found
+
+    @cached_property
+    def _current(self):
+        return [t for t in self.trials.values() if not self.stale(t)]
+
+    @cached_property
+    def _out(self):
+        """The trials, stale ones too, whose result is still out."""
+        return [t for t in self.trials.values() if not t.ended and t.state != CANCELLED]
+
+    @cached_property
+    def _trained(self):
+        return sum(not t.source for t in self.trials.values())
+
+    @cached_property
+    def _expected(self):
+        """{flags: the part of the fingerprint that matters to them}, as far as asked for."""
+        return {}

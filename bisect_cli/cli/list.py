@@ -9,20 +9,29 @@ from bisect_cli.cli import options, screen
 @options.runs_dir
 def command(runs_dir):
     """All campaigns, the most recently active first."""
-    from bisect_cli.report.summary import summarize_folder
-    from bisect_cli.report.words import verdict_words
+    from bisect_cli.report.words import state_words, verdict_words
     from bisect_cli.storage import store
 
-    summaries = [
-        summary for summary in (summarize_folder(runs_dir / name) for name in store.names(runs_dir)) if summary
-    ]
-    if not summaries:
+    headlines = [one for one in (_headline(runs_dir / name) for name in store.names(runs_dir)) if one]
+    if not headlines:
         click.echo(f"No campaigns in {runs_dir}: begin one with `maskrcnn-bisect start`.")
     elif screen.is_terminal():
         from bisect_cli.report.table import campaign_table
 
-        screen.console().print(campaign_table(summaries))
+        screen.console().print(campaign_table(headlines))
     else:
-        for one in summaries:
-            runs, flags = len(one["trials"]), ", ".join(one["flags"])
-            click.echo(f"{one['name']}  {one['state']}  {runs} runs  {verdict_words(one)}  ({flags})")
+        for one in headlines:
+            flags = ", ".join(one["flags"])
+            click.echo(f"{one['name']}  {state_words(one)}  {one['runs']} runs  {verdict_words(one)}  ({flags})")
+
+
+def _headline(folder):
+    """What is shown of a campaign, as kept.headline; None if it has none."""
+    from bisect_cli.report import kept
+    from bisect_cli.report.summary import summarize_folder
+
+    found = kept.headline(folder)
+    if found is None:
+        summary = summarize_folder(folder)
+        found = summary and kept.headline_of(summary)
+    return found

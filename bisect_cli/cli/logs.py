@@ -7,6 +7,7 @@ import click
 from bisect_cli.cli import options
 
 SECONDS = 0.3  # between two looks
+CHUNK = 1 << 20  # bytes at a time
 
 
 @click.command("logs")
@@ -24,18 +25,20 @@ def command(trial, name, follow, runs_dir):
         state = store.load(folder)[0]
         own = store.find_trial(state, trial)
         alive = own.state == "running" and lease.live_state(folder, state) == "running"
-        for file, offset in read.items():
-            text = _text(store.trial_folder(folder, trial) / f"attempt-{own.attempts}" / file, offset)
-            read[file] += len(text)
-            click.echo(text, nl=False, err=file == "stderr.txt")
+        for file in read:
+            path = store.trial_folder(folder, trial) / f"attempt-{own.attempts}" / file
+            for text in iter(lambda path=path, file=file: _text(path, read[file]), b""):
+                read[file] += len(text)
+                click.echo(text, nl=False, err=file == "stderr.txt")
         if not follow or not alive:
             return
         time.sleep(SECONDS)
 
 
 def _text(path, offset):
-    if not path.exists():
+    from bisect_cli.storage import untrusted
+
+    try:
+        return untrusted.read(path, CHUNK, offset)
+    except OSError:
         return b""
-    with open(path, "rb") as stream:
-        stream.seek(offset)
-        return stream.read()

@@ -16,7 +16,7 @@ def command(name, runs_dir):
     from bisect_cli.storage import store
 
     folder = store.find(runs_dir, name)
-    rows = list(node_rows(store.load(folder)[0], time.time()))
+    rows = list(node_rows(store.load(folder)[0], time.time(), folder))
     if not rows:
         click.echo(f"No run of campaign {folder.name} has ended on a node that is known.")
     elif screen.is_terminal():
@@ -24,5 +24,6 @@ def command(name, runs_dir):
 
         screen.console().print(node_table(rows))
     else:
-        for node, runs, crashes, words in rows:
-            click.echo(f"{node}: {runs} ended, {crashes} crashed{', ' + words if words else ''}")
+        for node, runs, crashes, speed, words in rows:
+            fast = f", {speed:.3g} steps a second" if speed else ""
+            click.echo(f"{node}: {runs} ended, {crashes} crashed{fast}{', ' + words if words else ''}")

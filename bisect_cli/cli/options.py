@@ -4,6 +4,7 @@ from pathlib import Path
 
 import click
 
+from bisect_cli import launchers
 from bisect_cli.errors import UserError
 from bisect_cli.storage.store import DEFAULT_RUNS
 
@@ -17,12 +18,61 @@ runs_dir = click.option(
 slots = click.option(
     "--slots",
     type=int,
-    help="Runs at once. Default: one a core, at most 8; with --np one. With --launcher slurm 8, manual any number.",
+    help="Runs at once. Default: one a GPU or, without any, one a core, at most 8; with --np one. With --launcher "
+    "slurm or ray 8, manual any number.",
 )
 detach = click.option(
     "--detach", is_flag=True, help="Ctrl-C leaves the runs under way going; `resume` takes them over, `stop` ends them."
 )
 max_runs = click.option("--max-runs", type=int, help="Stop, inconclusive, after this many runs. Retries do not count.")
+
+
+_OF_LAUNCHER = (
+    click.option(
+        "--launcher",
+        type=click.Choice(launchers.NAMES),
+        help="What starts the runs: this machine (local, the default), Slurm or Ray (docs/clusters.md), or, with "
+        "manual, you (docs/ask-and-tell.md).",
+    ),
+    click.option(
+        "--launcher-option",
+        "launcher_options",
+        multiple=True,
+        metavar="KEY=VALUE",
+        help="An option of the launcher, as partition=gpu (docs/clusters.md). Repeatable.",
+    ),
+    click.option("--gpus", metavar="A,B,...", help="GPUs of this machine for the runs: a list, all or none."),
+    click.option("--gpus-per-run", metavar="N", help="GPUs of each run. Default 1; with --np all."),
+    click.option("--runs-per-gpu", metavar="N", help="Runs that share a GPU. Default 1."),
+)
+_SHORTHANDS = {"gpus": "--gpus", "gpus_per_run": "--gpus-per-run", "runs_per_gpu": "--runs-per-gpu"}
+
+
+def of_launcher(command):
+    """A decorator that adds the options that say what starts the runs, for `launcher_said`."""
+    for option in reversed(_OF_LAUNCHER):
+        command = option(command)
+    return command
+
+
+def launcher_said(given, in_file=None, kept=None):
+    """The launcher's name and {name: value}, its options.
+
+    given: what a command was given, which wins over in_file, the {"name", "options"} of a trainer's file, and that over
+    kept, the Settings of a campaign that is there. Raises UserError where an option is none of that launcher's.
+    """
+    in_file = in_file or {}
+    name = given["launcher"] or in_file.get("name") or (kept.launcher if kept else launchers.DEFAULT)
+    texts = [one.partition("=") for one in given["launcher_options"]]
+    for key, equals, _ in texts:
+        if not equals:
+            raise UserError(f"--launcher-option {key}: write KEY=VALUE, as partition=gpu.")
+    said = launchers.parse_options(name, [(key, value) for key, _, value in texts])
+    for key, switch in _SHORTHANDS.items():
+        if given[key] is not None:
+            said.update(launchers.parse_options(name, [(key, given[key])], switch))
+    before = kept.launcher_options if kept and name == kept.launcher else {}
+    return name, {**before, **(in_file["options"] if name == in_file.get("name") else {}), **said}
 
 
 def of_trainer(trainer, parity=False):

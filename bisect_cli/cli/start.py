@@ -12,6 +12,7 @@ from bisect_cli.errors import UserError
 
 TRAINER = trainers.find(trainers.DEFAULT)
 SPEC = TRAINER.spec({})  # for the help alone
+EAGER_ON_CLUSTERS = 0.1  # a quarter less time for a quarter more runs (docs/clusters.md)
 
 
 @click.command("start")
@@ -80,19 +81,7 @@ SPEC = TRAINER.spec({})  # for the help alone
     metavar="FILE.csv",
     help="Old verdicts, as prior evidence (docs/bisecting.md). Repeatable.",
 )
-@click.option(
-    "--launcher",
-    type=click.Choice(launchers.NAMES),
-    help="What starts the runs: this machine (local, the default), Slurm (docs/clusters.md), or, with manual, you "
-    "(docs/ask-and-tell.md).",
-)
-@click.option(
-    "--launcher-option",
-    "launcher_options",
-    multiple=True,
-    metavar="KEY=VALUE",
-    help="An option of the launcher, as partition=gpu (docs/clusters.md). Repeatable.",
-)
+@options.of_launcher
 @options.detach
 @options.slots
 @options.max_runs
@@ -111,6 +100,13 @@ SPEC = TRAINER.spec({})  # for the help alone
     default=True,
     show_default=True,
     help="Stop a run once its curve so far settles its verdict (docs/early-stopping.md).",
+)
+@click.option(
+    "--eager",
+    type=float,
+    metavar="0..1",
+    help="How much compute may be spent, in slots that would be free, to end sooner (docs/clusters.md#scale). Default: "
+    f"{EAGER_ON_CLUSTERS:g} with a scheduler, else 0.",
 )
 @options.runs_dir
 @click.argument("words", nargs=-1, type=click.UNPROCESSED, metavar="[-- COMMAND...]")
@@ -136,24 +132,23 @@ def command(context, name, slots, max_runs, dry_run, parity, runs_dir, sources, 
         check_name(name)
     spec = _spec(context, given)
     trainer = trainers.find(spec.trainer)
-    settings = _settings(name, spec, given)
+    before = store.load(runs_dir / name)[0] if name in store.names(runs_dir) else State()
+    settings, folder = _settings(name, spec, given, before.settings), runs_dir / (name or "new")
     rows = {str(path): journal.read(path, settings.spec) for path in journals}
     others = {source: _other(runs_dir, source, name) for source in sources}
-    existing = State(settings)
-    if name in store.names(runs_dir):
-        existing = store.load(runs_dir / name)[0]
-        session.check_same(existing.settings, settings, runs_dir / name)
-    found = check(settings, runs_dir.resolve() / (name or "new"))
+    existing = _existing(before, settings, folder)
+    runner = _runner(settings, slots, given["detach"])
+    found = check(settings, folder.resolve())
+
+    def changes(state):
+        now = reconcile.changes(state, found, (), others, rows)
+        return [*session.launcher_changes(state, settings, folder), *now]
+
     for sentence in (*trainer.notes(settings), *_without_effect(settings, rows)):
         screen.note(sentence)
     if dry_run:
-        from bisect_cli.cli.dry_run import show
-        from bisect_cli.run.forecast import forecast
-
-        changes = reconcile.changes(existing, found, (), others, rows)
-        compares = parity and not _by_hand(settings) and trainer.parity_argv(settings, "result.json") is not None
-        return show(forecast(existing, changes, runs_dir, slots, max_runs), compares)
-    runner, folder = _runner(settings, given["detach"]), store.create(runs_dir, name)
+        return _show_forecast(existing, changes(existing), runs_dir, slots, max_runs, parity)
+    folder = store.create(runs_dir, name)
     outcome = runner(
         folder,
         screen.listener(folder),
@@ -162,16 +157,38 @@ def command(context, name, slots, max_runs, dry_run, parity, runs_dir, sources, 
         max_runs=max_runs,
         settings=settings,
         parity=parity,
-        changes=lambda state: reconcile.changes(state, found, (), others, rows),
+        changes=changes,
     )
     return screen.finish(folder, outcome)
+
+
+def _show_forecast(existing, changes, runs_dir, slots, max_runs, parity):
+    from bisect_cli.cli.dry_run import show
+    from bisect_cli.run.forecast import forecast
+
+    found = forecast(existing, changes, runs_dir, slots, max_runs)
+    settings = found.state.settings
+    command = trainers.find(settings.spec.trainer).parity_argv(settings, "result.json")
+    show(found, parity and not _by_hand(settings) and command is not None)
+
+
+def _existing(before, settings, folder):
+    """The State that a campaign begins or goes on with. Raises UserError if it cannot go on with these Settings."""
+    from bisect_cli.campaign.state import State
+    from bisect_cli.run import session
+
+    if before.settings is None:
+        return State(settings)
+    session.check_same(before.settings, settings, folder)
+    session.launcher_changes(before, settings, folder)
+    return before
 
 
 def _by_hand(settings):
     return launchers.find(settings.launcher).by_hand
 
 
-def _runner(settings, detach):
+def _runner(settings, slots, detach):
     """What runs a campaign, or, where people start its runs, begins it and returns at once. Raises UserError if its
     launcher can start none.
     """
@@ -179,7 +196,7 @@ def _runner(settings, detach):
 
     if _by_hand(settings):
         return manual.begin
-    session.launcher_of(settings).check()
+    session.launcher_of(settings, slots).check()
     return functools.partial(session.run, detach=detach)
 
 
@@ -204,12 +221,21 @@ def _spec(context, given):
     return spec
 
 
-def _settings(name, spec, given):
+def _eager(said, launcher):
+    if said is None:
+        return EAGER_ON_CLUSTERS if launchers.find(launcher).queues else 0.0
+    if not 0 <= said <= 1:
+        raise UserError(f"--eager {said:g}: write a number from 0, no run ahead of need, to 1, the most of them.")
+    return said
+
+
+def _settings(name, spec, given, kept):
+    """kept: the Settings of the campaign of this name, None if there is none."""
     from bisect_cli.campaign import settings as parse
 
     metrics, flags = spec.parse_metrics(given["metrics"]), spec.parse_flags(given["flag_text"])
     spec.check_set(flags)
-    launcher, launcher_options = _launcher(spec, given)
+    launcher, launcher_options = options.launcher_said(given, spec.options.get("launcher"), kept)
     declared = {metric: spec.metric(metric).target for metric in metrics}
     known = {metric: target for metric, target in declared.items() if target is not None}
     return parse.Settings(
@@ -226,21 +252,11 @@ def _settings(name, spec, given):
         seeds=given["seeds"],
         seed=given["seed"],
         early_stop=given["early_stop"] and not launchers.find(launcher).by_hand,
+        eager=_eager(given["eager"], launcher),
         launcher=launcher,
         launcher_options=launcher_options,
         workdir=os.getcwd(),
     )
-
-
-def _launcher(spec, given):
-    """The name of the launcher and its options: of the trainer's file, as far as the command line says nothing else."""
-    in_file = spec.options.get("launcher", {"name": launchers.DEFAULT, "options": {}})
-    name, texts = given["launcher"] or in_file["name"], [one.partition("=") for one in given["launcher_options"]]
-    for key, equals, _ in texts:
-        if not equals:
-            raise UserError(f"--launcher-option {key}: write KEY=VALUE, as partition=gpu.")
-    options = launchers.parse_options(name, [(key, value) for key, _, value in texts])
-    return name, {**(in_file["options"] if name == in_file["name"] else {}), **options}
 
 
 def _without_effect(settings, rows):

@@ -39,7 +39,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from bisect_cli.evidence.grid import COMMON_DROP_SHARES, ParameterGrid, log_sum, weigh
+from bisect_cli.evidence.grid import COMMON_DROP_SHARES, Memory, ParameterGrid, log_sum, weigh
 from bisect_cli.evidence.noise_prior import (
     DEFAULT,
     NoisePrior,
@@ -75,6 +75,7 @@ __all__ = [
     "UNDECIDED",
     "VERDICT_ODDS",
     "Early",
+    "Memory",
     "NoisePrior",
     "ParameterGrid",
     "Verdict",
@@ -112,15 +113,15 @@ def judge(reference, values, crashed=0, target=None, noise_prior=DEFAULT):
     return verdicts["set"]._replace(log_likelihoods=None)
 
 
-def judge_all(reference, values, crashed=None, early=None, target=None, noise_prior=DEFAULT, worst=0.0):
+def judge_all(reference, values, crashed=None, early=None, target=None, noise_prior=DEFAULT, worst=0.0, memory=None):
     """The Verdicts on all sets of a campaign, {set: Verdict}, with the baseline's under (). All values are normalised.
 
     reference: the metric of each run of the baseline, NaN where it diverged; {seed: metric} where sets are trained with
     the same seeds, or else just the metrics. values: {set: the same of its runs}. crashed: {set: runs that gave no
     result}; they count as runs but are no evidence. target: what a training that works is known to reach; a run that
     reaches it is as good as the baseline's mean, however high that is. early: {set: the Early of each of its runs that
-    was stopped}. worst: what is below it counts as this. A set without any run gets no verdict. Raises ValueError
-    without a finite reference.
+    was stopped}. worst: what is below it counts as this. memory: as in grid.weigh. A set without any run gets no
+    verdict. Raises ValueError without a finite reference.
     """
     finite_reference = _from(worst, finite_runs(reference))
     if not finite_reference:
@@ -130,7 +131,7 @@ def judge_all(reference, values, crashed=None, early=None, target=None, noise_pr
     center = mean_of([value for _, value in finite_reference])
     runs = {one: _from(worst, _lifted(finite_runs(own), center, target)) for one, own in values.items()}
     largest_drop = _largest_drop(center, runs, early)
-    grid, said = weigh(finite_reference, runs, noise_prior.given(largest_drop))
+    grid, said = weigh(finite_reference, runs, noise_prior.given(largest_drop), memory)
     base = baseline(reference)._replace(grid=grid, largest_drop=largest_drop)
     verdicts = {(): base}
     for one in dict.fromkeys((*values, *crashed)):

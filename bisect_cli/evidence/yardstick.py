@@ -43,7 +43,7 @@ class Yardstick(NamedTuple):
     worst: float = 0.0
     known: bool = True
 
-    def judge_all(self, reference, values, crashed=None, early=None, target=None):
+    def judge_all(self, reference, values, crashed=None, early=None, target=None, memory=None):
         """As judge.judge_all, but for `early`, which comes from curves.early. Raises ValueError where the noise is not
         known.
         """
@@ -57,6 +57,7 @@ class Yardstick(NamedTuple):
             None if target is None else self.unit.normalized(target),
             self.noise_prior,
             self.worst,
+            memory,
         )
         return {one: self._in_unit(verdict) for one, verdict in verdicts.items()}
 

@@ -9,13 +9,19 @@ controller.
 import abc
 import importlib
 import json
+import os
+import time
 from pathlib import Path
 from typing import NamedTuple, Optional
 
 from bisect_cli.errors import UserError, unknown
+from bisect_cli.storage import untrusted
 
 DEFAULT = "local"
-NAMES = (DEFAULT, "slurm", "manual")
+NAMES = (DEFAULT, "slurm", "ray", "manual")
+NOTES = ("exit.json", "claim.json", "software.json", "stop", "heartbeat")  # what an agent leaves, or is left
+OUTPUTS = ("job.json", "stdout.txt", "stderr.txt")  # of a Job's folder, too; what is written on is kept
+MOST_NAME, MOST_CODE, MOST_WORDS = 255, 1 << 16, 1000  # of a node, in signs; of an exit; of an error, in signs
 EVICTED, LOST = "evicted", "lost"  # outcomes that are no fault of the run's, so that they cost no attempt
 
 
@@ -26,7 +32,9 @@ class Unavailable(Exception):
 class Job(NamedTuple):
     """A command to run in `cwd`, with its output in the files stdout.txt and stderr.txt of `folder`. env: what is added
     to the environment. stop_signal: what asks it to save and end, "TERM" for SIGTERM; grace: the seconds it then has.
-    key: its name, of which there is one in a campaign. avoid: nodes that it is not to run on.
+    key: its name, of which there is one in a campaign. avoid: nodes that it is not to run on. of: whose it is, plain
+    JSON that the agent notes at its end, too. software: as of trainers.Command; the agent of a scheduler's
+    job notes digests of what it prints (`read_software`).
     """
 
     argv: list
@@ -37,26 +45,62 @@ class Job(NamedTuple):
     grace: float = 60.0
     key: str = ""
     avoid: tuple = ()
+    of: dict = {}  # noqa: RUF012 - never written to
+    software: dict = {}  # noqa: RUF012 - never written to
 
 
 def write_job(job, **more):
-    """Makes the folder of a Job, with job.json in it: what is to run, for the agent and for readers."""
+    """Makes the folder of a Job, with job.json in it: what is to run, for the agent and for readers. What an earlier
+    job has left there is no longer found. Raises OSError.
+    """
     job.folder.mkdir(parents=True, exist_ok=True)
+    for path in (job.folder / name for name in (*NOTES, *OUTPUTS)):
+        if path.is_dir() or (path.name in OUTPUTS and os.path.lexists(path) and not path.is_file()):
+            path.rename(path.with_name(f"{path.name}.kept-{time.time_ns()}"))  # no run could write there
+        elif path.name in NOTES:
+            path.unlink(missing_ok=True)
     words = {"argv": list(map(str, job.argv)), "cwd": str(job.cwd), "env": job.env, "stop_signal": job.stop_signal}
-    (job.folder / "job.json").write_text(json.dumps({**words, "grace": job.grace, **more}))
+    record = {**words, "grace": job.grace, "of": job.of, "software": job.software, **more}
+    (job.folder / "job.json").write_text(json.dumps(record, allow_nan=False))
 
 
 def read_claim(folder):
-    """What the agent has noted of where and since when the run of a Job's folder goes, {} for a note that is being
-    written, None before it has begun.
+    """What the agent has noted of where and since when the run of a Job's folder goes, as {"node", "started"}; {} for a
+    note that is being written, None before it has begun.
     """
     try:
-        claim = json.loads((Path(folder) / "claim.json").read_text())
+        claim = untrusted.read_object(Path(folder) / "claim.json") or {}
     except OSError:
         return None
-    except ValueError:
+    node, started = claim.get("node"), untrusted.amount(claim.get("started"))
+    named = isinstance(node, str) and node.isprintable() and len(node) <= MOST_NAME
+    return {**({"node": node} if named else {}), **({} if started is None else {"started": started})}
+
+
+def read_software(folder):
+    """{text: digest} of what the commands of the Job's `software` printed where its run goes; {} if it is not known."""
+    try:
+        found = untrusted.read_object(Path(folder) / "software.json") or {}
+    except OSError:
         return {}
-    return claim if isinstance(claim, dict) else {}
+    return {text: digest for text, digest in found.items() if isinstance(digest, str) and digest.isalnum()}
+
+
+def read_exit(folder):
+    """What the agent has noted of the end of the run of a Job's folder: {"code", "asked_to_stop", "seconds", "of",
+    the Job's, and "error", why it could not be started}; None before it has ended, and where that is not known.
+    """
+    try:
+        end = untrusted.read_object(Path(folder) / "exit.json") or {}
+    except OSError:
+        return None
+    code, seconds, of = end.get("code"), untrusted.amount(end.get("seconds")), end.get("of")
+    if type(code) is not int or abs(code) > MOST_CODE or seconds is None:
+        return None
+    asked, error = end.get("asked_to_stop") is True, end.get("error")
+    error = error[:MOST_WORDS] if isinstance(error, str) and error.isprintable() else ""
+    of = of if isinstance(of, dict) else {}
+    return {"code": code, "asked_to_stop": asked, "seconds": seconds, "of": of, "error": error}
 
 
 class Exit(NamedTuple):
@@ -73,11 +117,14 @@ class Exit(NamedTuple):
 
 
 class Handle(abc.ABC):
-    """One run, from prepared to gone. state: "queued" until it has begun on its node, then "running"."""
+    """One run, from prepared to gone. state: "queued" until it has begun on its node, then "running". stuck: why it
+    never will by itself, or "".
+    """
 
     ticket: dict
     state: str = "running"
     node: str = ""
+    stuck: str = ""
 
     @abc.abstractmethod
     def go(self):
@@ -97,11 +144,13 @@ class Handle(abc.ABC):
 
 
 class Launcher(abc.ABC):
-    """Runs up to `slots` jobs at once; a slot is a number from 1.
+    """Runs up to `slots` jobs at once; a slot is a number from 1. Made with that number, None for as many as suit where
+    the runs are, with its options, {name: value}, and with whether each run fills a machine.
 
     by_hand: people start the runs, and say how they ended (`ask` and `tell`), so no process holds the campaign. queues:
     a run may wait before it begins, and then notes its node and its start in claim.json. OPTIONS: {name: Option}. lag:
     seconds after which what a run has done is surely seen here. trouble: why nothing is known of the runs now, or "".
+    notes: what the user should know before any run, in sentences.
     """
 
     slots: int
@@ -110,11 +159,7 @@ class Launcher(abc.ABC):
     OPTIONS: dict = {}  # noqa: RUF012 - never written to
     lag: float = 0.0
     trouble: str = ""
-
-    @staticmethod
-    def default_slots(fills_machine):
-        """How many runs go at once if the user does not say. fills_machine: each takes a whole machine."""
-        return 1
+    notes: tuple = ()
 
     def check(self):  # noqa: B027 - most need nothing
         """Raises UserError if no run can be started from here with these options."""
@@ -152,31 +197,32 @@ class Option(NamedTuple):
 
 
 def find(name):
-    """The class of the Launcher of this name, which is made with the number of slots and, {name: value}, its options.
-    Raises UserError if there is none.
-    """
+    """The class of the Launcher of this name. Raises UserError if there is none."""
     if name not in NAMES:
         raise unknown("launcher", name, NAMES)
     return importlib.import_module(f"bisect_cli.launchers.{name}").LAUNCHER
 
 
-def parse_options(name, texts, where="--launcher-option "):
+def parse_options(name, texts, written="--launcher-option {}"):
     """The options of a launcher, {name: plain value}, from several (name, text). One that is a list may be there
-    several times. Raises UserError where one is not known, or no such value; `where` stands before its name in it.
+    several times. Raises UserError where one is not known, or no such value; written: how the user has written its
+    name, {}.
     """
     known, options = find(name).OPTIONS, {}
     for key, text in texts:
         if key not in known:
             hint = unknown(f"option of launcher {name}", key, known) if known else f"launcher {name} has no options."
-            raise UserError(f"{where}{key}: {hint}")
+            raise UserError(f"{written.format(key)}: {hint}")
         kind = known[key].kind
         try:
+            text = ",".join(map(str, text)) if kind is str and isinstance(text, list) else text
             value = kind(text) if kind is not list else [*options.get(key, []), *_words(text)]
             if kind in (int, float) and not 0 < value < 1e9:
                 raise ValueError
         except (TypeError, ValueError):
             what = {int: "a whole number above 0", float: "a number above 0", list: "a list of words"}[kind]
-            raise UserError(f"{where}{key}: {text!r} is not right: write {what} ({known[key].help}).") from None
+            wrong = f"{written.format(key)}: {text!r} is not right"
+            raise UserError(f"{wrong}: write {what} ({known[key].help}).") from None
         options[key] = value
     return options
 

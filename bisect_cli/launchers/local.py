@@ -1,6 +1,11 @@
-"""Runs as processes of this machine, each in a session and process group of its own."""
+"""Runs as processes of this machine, each in a session and process group of its own.
+
+Where there are GPUs, a run is given its own. Which one it has stands in its ticket, so that a later controller gives it
+to nobody else as long as the run lives.
+"""
 
 import contextlib
+import functools
 import os
 import signal
 import socket
@@ -8,7 +13,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from bisect_cli.launchers import Exit, Handle, Launcher, process, write_job
+from bisect_cli.launchers import Exit, Handle, Launcher, Option, Unavailable, gpus, process, write_job
 
 MOST_SLOTS = 8  # by default: a search seldom has more subsets to ask about at once
 
@@ -24,17 +29,58 @@ def cores():
 class Local(Launcher):
     """Shares the cores evenly: each run is given cores / slots threads, at least one."""
 
-    def __init__(self, slots, options=None):
-        self.slots = slots
+    OPTIONS = {  # noqa: RUF012 - never written to
+        "gpus": Option(str, "as 0,1 or all; none: runs are given none"),
+        "gpus_per_run": Option(int, "GPUs of a run"),
+        "runs_per_gpu": Option(int, "runs that share a GPU"),
+    }
 
-    @staticmethod
-    def default_slots(fills_machine):
-        """One run a core: small models gain more from another run than from another thread."""
-        return 1 if fills_machine else min(cores(), MOST_SLOTS)
+    def __init__(self, slots=None, options=None, fills_machine=False):
+        self._slots, self.options, self.fills_machine = slots, options or {}, fills_machine
+        self._handles = []  # of runs that have GPUs and may still be alive
+        self._to_reattach = []  # tickets of runs that an earlier controller started
+
+    @property
+    def slots(self):
+        """By default a run for each GPU or, without any, for each core: small models gain more from another run than
+        from another thread.
+        """
+        without_gpus = 1 if self.fills_machine else min(cores(), MOST_SLOTS)
+        return self._slots or self._share.slots or without_gpus
+
+    @functools.cached_property
+    def _share(self):
+        return gpus.share(self.options, self._slots, self.fills_machine)
+
+    @property
+    def notes(self):
+        trouble = "" if self._share.names or "gpus" in self.options else gpus.machine().trouble
+        if trouble:
+            yield f"nvidia-smi fails ({trouble}), so runs are given no GPU: say --gpus 0,1 or --gpus none."
+
+    def check(self):
+        _ = self._share
+
+    def open(self, folder, uid, tickets):
+        self._to_reattach = list(tickets)
+
+    @property
+    def ready(self):
+        return self._free() is not None
+
+    def _free(self):
+        """The GPUs of a run that would start now, None if there are not enough."""
+        waiting = [ticket for ticket in self._to_reattach if _is_alive(ticket)]
+        tickets = [*waiting, *(handle.ticket for handle in self._handles)]
+        return self._share.pick([name for ticket in tickets for name in gpus_of(ticket)])
 
     def prepare(self, job):
+        own = self._free()
+        if own is None:
+            raise Unavailable("no GPU is free")
         threads = max(1, cores() // self.slots)
-        write_job(job._replace(env={"OMP_NUM_THREADS": str(threads), "PYTHONUNBUFFERED": "1", **job.env}))
+        env = {"OMP_NUM_THREADS": str(threads), "PYTHONUNBUFFERED": "1", **self._share.environment(own)}
+        write_job(job._replace(env={**env, **job.env}))
         agent = [sys.executable, "-I", "-S", str(Path(__file__).with_name("agent.py"))]
         waits, opens = os.pipe()
         try:
@@ -52,23 +98,39 @@ class Local(Launcher):
             raise
         finally:
             os.close(waits)
-        return _Started(popen, opens)
+        return _Started(popen, opens, own, self._handles)
 
     def reattach(self, ticket, folder):
+        self._to_reattach = [other for other in self._to_reattach if other != ticket]
         if ticket.get("host") != socket.gethostname():
             return None
         pid = ticket["pid"]
-        if process.identity(pid) == ticket["identity"]:
-            return _Reattached(ticket)
+        if _is_alive(ticket):
+            return _Reattached(ticket, self._handles)
         if process.identity(pid) is None and ticket["identity"].startswith(process.boot()):
             process.signal_group(pid, signal.SIGKILL)  # what a dead run has left of its group
         return None
 
 
+def gpus_of(ticket):
+    """The names of the GPUs that the run of a ticket has."""
+    names = ticket.get("gpus")
+    return [str(name) for name in names] if isinstance(names, list) else []
+
+
+def _is_alive(ticket):
+    here = ticket.get("host") == socket.gethostname()
+    return here and process.identity(ticket["pid"]) == ticket["identity"]
+
+
 class _Process(Handle):
     """A process group by its leader, the agent. It alone is asked to stop, and asks the run, which knows how to end
-    its own helpers.
+    its own helpers. alive: the list that it is in as long as it may be alive.
     """
+
+    def __init__(self, ticket, alive):
+        self.ticket, self._alive = ticket, alive
+        alive.append(self)
 
     def ask_to_stop(self):
         pid = self.ticket["pid"]
@@ -78,17 +140,21 @@ class _Process(Handle):
     def kill(self):
         process.signal_group(self.ticket["pid"], signal.SIGKILL)
 
+    def _ended(self, code):
+        """Its Exit; what it had is free now."""
+        if self in self._alive:
+            self._alive.remove(self)
+        return Exit(code)
+
 
 class _Started(_Process):
-    """A child of this process."""
+    """A child of this process, with these GPUs."""
 
-    def __init__(self, popen, opens):
+    def __init__(self, popen, opens, own, alive):
         self._popen, self._opens = popen, opens
-        self.ticket = {
-            "host": socket.gethostname(),
-            "pid": popen.pid,
-            "identity": process.identity(popen.pid) or "gone",
-        }
+        identity = process.identity(popen.pid) or "gone"
+        ticket = {"host": socket.gethostname(), "pid": popen.pid, "identity": identity}
+        super().__init__({**ticket, **({"gpus": list(own)} if own else {})}, alive)
 
     def go(self):
         with contextlib.suppress(BrokenPipeError):  # already killed; `poll` tells
@@ -100,14 +166,11 @@ class _Started(_Process):
         if code is None:
             return None
         self.kill()
-        return Exit(code)
+        return self._ended(code)
 
 
 class _Reattached(_Process):
     """A process that an earlier controller started; its exit code is not ours to see."""
-
-    def __init__(self, ticket):
-        self.ticket = ticket
 
     def go(self):
         """It is under way already."""
@@ -118,7 +181,7 @@ class _Reattached(_Process):
             return None
         if now is None:  # else the id is another process's by now
             self.kill()
-        return Exit(None)
+        return self._ended(None)
 
 
 LAUNCHER = Local

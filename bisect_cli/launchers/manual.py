@@ -12,8 +12,8 @@ class Manual(Launcher):
 
     by_hand = True
 
-    def __init__(self, slots=None, options=None, node=""):
-        self.slots, self.node = slots, node
+    def __init__(self, slots=None, options=None, fills_machine=False, node=""):
+        self.slots, self.node = slots or 1, node
 
     def prepare(self, job):
         write_job(job)

@@ -15,10 +15,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 from bisect_cli.errors import UserError
-from bisect_cli.launchers import Launcher, Option, Unavailable, scheduler, write_job
+from bisect_cli.launchers import Launcher, Option, Unavailable, agent_job, scheduler
 from bisect_cli.launchers.slurm_job import Job
 
 SLOTS = 8  # by default: the cluster's machines are not ours to count
+SECONDS = 15  # that the loop waits for Slurm to take a job; as one of unknown fate is looked up, it may be short
+OF_JOB = re.compile("SLURM|SBATCH_(?:CPU|MEM)_BIND|SRUN_DEBUG|CUDA_VISIBLE_DEVICES|GPU_DEVICE_ORDINAL")
 SCRIPT = '#!/bin/sh\nexec "$@"\n'  # the agent takes the place of the script's shell, so that signals reach it
 FIELDS = "%i|%T|%N|%r|%j|%Z"  # the last may have a | in it
 TO_FLAGS = {
@@ -71,6 +73,15 @@ def extra(options):
     return options.get("extra", [])
 
 
+def sbatch(words):
+    """The Answer of sbatch. What Slurm has put into the environment of a job that we are in is not handed on: it is of
+    that job, and contradicts what the new one asks for.
+    """
+    inside = "SLURM_JOB_ID" in os.environ
+    env = {name: text for name, text in os.environ.items() if name == "SLURM_CONF" or not OF_JOB.match(name)}
+    return scheduler.call(["sbatch", *words], SECONDS, env if inside else None)
+
+
 class Slurm(Launcher):
     """uid: of the campaign."""
 
@@ -90,7 +101,7 @@ class Slurm(Launcher):
         "vanish_seconds": Option(float, "until a job that is gone is given up; 120 by default"),
     }
 
-    def __init__(self, slots=None, options=None):
+    def __init__(self, slots=None, options=None, fills_machine=False):
         self.slots, self.options = slots or SLOTS, options or {}
         self.poll_seconds = self.options.get("poll_seconds", 10.0)
         self.vanish_seconds = self.options.get("vanish_seconds", 120.0)  # NFS clients may look once in 60 s
@@ -103,10 +114,6 @@ class Slurm(Launcher):
         question = ["squeue", f"--user={os.getuid()}", "--states=all", "--noheader", f"--format={FIELDS}"]
         self.scheduler = scheduler.Scheduler(question, parse_jobs, _is_settled, self.poll_seconds)
 
-    @staticmethod
-    def default_slots(fills_machine):
-        return SLOTS
-
     @property
     def trouble(self):
         return self.scheduler.trouble or self._refusal
@@ -115,7 +122,7 @@ class Slurm(Launcher):
         for program in ("sbatch", "squeue", "scontrol", "scancel"):
             if not shutil.which(program):
                 raise UserError(f"{program} is not on the path: start this where Slurm's commands are, or load them.")
-        answer = scheduler.call(["sbatch", "--test-only", *flags_of(self.options), "--wrap=true"])
+        answer = sbatch(["--test-only", *flags_of(self.options), "--wrap=true"])
         if answer.code != 0:
             remedy = "mend --launcher-option, or ask again later"
             raise UserError(f"Slurm would not take the runs: {_words(answer)}; {remedy}.")
@@ -123,9 +130,8 @@ class Slurm(Launcher):
     def open(self, folder, uid, tickets):
         self.folder, self.uid = Path(folder).resolve(), uid
         self._ids.update(ticket["job"] for ticket in tickets if "job" in ticket)
-        for name, text in (("agent.py", Path(__file__).with_name("agent.py").read_text()), ("job.sh", SCRIPT)):
-            (self.folder / f"{name}.new").write_text(text)
-            os.replace(self.folder / f"{name}.new", self.folder / name)
+        agent_job.install_agent(self.folder)
+        agent_job.replace(self.folder / "job.sh", SCRIPT)
 
     @property
     def ready(self):
@@ -133,10 +139,7 @@ class Slurm(Launcher):
 
     def prepare(self, job):
         folder, key = job.folder.resolve(), f"mb-{self.uid}-{job.key}"
-        for name in ("exit.json", "claim.json", "stop", "heartbeat"):  # of a job that never was to be, or of parity
-            (folder / name).unlink(missing_ok=True)
-        threads = {"OMP_NUM_THREADS": str(self.options["cpus"])} if "cpus" in self.options else {}
-        write_job(job._replace(env={"PYTHONUNBUFFERED": "1", **threads, **job.env}), beat=self.vanish_seconds / 10)
+        agent_job.prepare_folder(job, self.vanish_seconds, self.options.get("cpus"))
         number = self._find(key) if key in self._unsure else ""
         number = number or self._submit(key, folder, job.avoid)
         self._unsure.discard(key)
@@ -175,7 +178,8 @@ class Slurm(Launcher):
 
     def _find(self, key):
         """The id of the job of this key, if there is one."""
-        answer = scheduler.call([*self.scheduler.question[:3], f"--name={key}", f"--format={FIELDS}", "--noheader"])
+        words = [*self.scheduler.question[:3], f"--name={key}", f"--format={FIELDS}", "--noheader"]
+        answer = scheduler.call(words, SECONDS)
         if answer.code != 0:
             raise self._unavailable(answer)
         jobs = parse_jobs(answer.out)
@@ -183,15 +187,15 @@ class Slurm(Launcher):
 
     def _submit(self, key, folder, avoid):
         """The id of a new job, on hold."""
-        words = ["sbatch", "--parsable", "--hold", "--no-requeue", "--open-mode=append", "--signal=B:TERM@60"]
+        words = ["--parsable", "--hold", "--no-requeue", "--open-mode=append", "--signal=B:TERM@60"]
         words += [f"--job-name={key}", f"--chdir={folder}", "--output=slurm.txt", *flags_of(self.options)]
         script = [str(self.folder / "job.sh"), self.options.get("python", sys.executable), "-I", "-S"]
         script += [str(self.folder / "agent.py"), str(folder)]
         if avoid:
-            answer = scheduler.call([*words, f"--exclude={','.join(avoid)}", *script])
+            answer = sbatch([*words, f"--exclude={','.join(avoid)}", *script])
             if answer.code == 0 or not REFUSED.search(answer.err):
                 return self._id_of(key, answer)
-        return self._id_of(key, scheduler.call([*words, *script]))  # there may be no other nodes
+        return self._id_of(key, sbatch([*words, *script]))  # there may be no other nodes
 
     def _id_of(self, key, answer):
         number = parse_id(answer.out) if answer.code == 0 else ""

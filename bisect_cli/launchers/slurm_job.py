@@ -1,11 +1,10 @@
 """One job of Slurm, from submitted to gone: what its folder says counts, then what Slurm says."""
 
-import contextlib
-import json
-import os
-import time
+import re
 
-from bisect_cli.launchers import EVICTED, LOST, Exit, Handle, read_claim
+from bisect_cli.launchers import EVICTED, LOST, Exit
+from bisect_cli.launchers.agent_job import NOW, AgentJob
+from bisect_cli.storage import untrusted
 
 # Of a job that is over, though its run may not be.
 FAULTLESS = {
@@ -18,64 +17,64 @@ FAULTLESS = {
     "REVOKED": "its job was revoked",
 }
 OVER = {*FAULTLESS, "COMPLETED", "FAILED", "OUT_OF_MEMORY", "GONE"}
+MOST_WORDS = 4096  # bytes at the end of what a job has written
+STUCK = re.compile(  # reasons of a job that waits which pass only if somebody mends something
+    "^(Partition(TimeLimit|NodeLimit|Down|Inactive)|(Account|QOS)NotAllowed|Invalid(Account|QOS)|BadConstraints|"
+    "JobHeldAdmin)$|PerJob"
+)
 AGAIN = ("PENDING", "REQUEUED", "REQUEUE_HOLD")  # waiting; after a claim: put back into the queue
-UNSEEN = 3  # times vanish_seconds, after which a job that runs should have been seen in its folder
 
 
-class Job(Handle):
-    """An attempt as a job. Slurm says whether it lives; the files of its folder say what became of it."""
+class Job(AgentJob):
+    """An attempt as a job of Slurm."""
 
     def __init__(self, slurm, ticket, folder, reattached=False):
-        self.ticket, self.folder = ticket, folder
-        self._slurm, self._number = slurm, ticket["job"]
-        self._since = time.monotonic()  # when it was submitted or found: what Slurm said before says nothing
-        self._to_release = self._doubtful = reattached
-        self._later = []  # what Slurm is to do once it is sure that the job is ours
-        self._claim, self._listed = None, None
-        self._ran_since = None  # when it was first seen running, without a claim
-        self._over_since = None  # when it was first seen over, or its heart last beat after that
-        self._beat = ""
-        self._killed = self._requeued = False
-
-    @property
-    def state(self):
-        return "queued" if self._claim is None else "running"
+        super().__init__(slurm, ticket, folder, reattached)
+        self._number = ticket["job"]
+        self._to_release, self._requeued = reattached, False
 
     @property
     def node(self):
-        return (self._claim or {}).get("node") or (self._listed.node if self._listed else "")
+        return super().node or (self._listed.node if self._listed else "")
+
+    @property
+    def stuck(self):
+        waits = self._claim is None and self._listed and self._listed.state == "PENDING"
+        return self._listed.reason if waits and STUCK.search(self._listed.reason) else ""
 
     def go(self):
-        self._do("scontrol", "release")
+        self._call("scontrol", "release")
 
     def ask_to_stop(self):
-        self._put_stop()
+        self.put_stop()
         if self._claim is None:  # should it begin after all, its agent finds the file
-            self._do("scancel", "--state=PENDING")
+            self._call("scancel", "--state=PENDING")
         else:
-            self._do("scancel", "--batch", "--signal=TERM")
+            self._call("scancel", "--batch", "--signal=TERM")
 
     def kill(self):
         if not self._killed:
             self._killed = True
-            self._put_stop()  # for an agent that Slurm does not reach
-            self._do("scancel", "--signal=KILL", "--full")
-            self._do("scancel")
+            self.put_stop(NOW)  # for an agent that Slurm does not reach
+            self._call("scancel", "--signal=KILL", "--full")
+            self._call("scancel")
 
     def poll(self):
-        self._look_for_claim()
-        end = self._read_end()
+        self.look_for_claim()
+        end = self.read_end()
         if end:
-            return self._exit(end)
-        listed = self._slurm.listed(self._number, self._since)
+            state = self._listed.state if self._listed else ""
+            reason = FAULTLESS.get(state, "it was asked to stop: a time limit, preemption or scancel")
+            return self.exit_of(end, EVICTED, reason)
+        listed = self.launcher.listed(self._number, self._since)
         if not listed:
             return None
-        if self._doubtful and not self._is_ours(listed):
+        if self._doubtful and not self.is_ours(listed.workdir):
             return Exit(None, LOST, f"job {self._number} belongs to a copy of this campaign")
         self._listed = listed if listed.state != "GONE" or not self._listed else self._listed
         if self._claim is not None and listed.state in AGAIN and not self._requeued:
             self._requeued = True
-            self._do("scancel")
+            self._call("scancel")
         if listed.state in OVER or self._requeued:
             return self._without_word(listed)
         self._over_since = None
@@ -84,50 +83,17 @@ class Job(Handle):
         self._to_release = False
         return self._unseen(listed) if listed.state == "RUNNING" and self._claim is None else None
 
-    def _look_for_claim(self):
-        if not (self._claim or {}).get("node"):
-            claim = read_claim(self.folder)
-            if claim is not None and self._claim is None:
-                self._slurm.seen, self._since = True, time.monotonic()
-            self._claim = claim if claim is not None else self._claim
-
-    def _do(self, *words):
-        if self._doubtful:
-            self._later.append(words)
-        else:
-            self._slurm.scheduler.do([*words, self._number])
-
-    def _is_ours(self, listed):
-        """Whether the job of a ticket is that of this folder, not of one that this was copied from."""
-        with contextlib.suppress(OSError):
-            if listed.workdir and not os.path.samefile(listed.workdir, self.folder):
-                return False
-        self._doubtful = False
-        for words in self._later:
-            self._do(*words)
-        return True
-
-    def _exit(self, end):
-        code, seconds = end.get("code"), end.get("seconds")
-        if end.get("asked_to_stop"):
-            state = self._listed.state if self._listed else ""
-            reason = FAULTLESS.get(state, "it was asked to stop: a time limit, preemption or scancel")
-            return Exit(code, EVICTED, reason, seconds)
-        return Exit(code, seconds=seconds)
+    def _call(self, *words):
+        self.do([*words, self._number])
 
     def _without_word(self, listed):
-        """What is to be made of a job that is over, and has not said how. Before it is given up, its heart has to have
-        stood still for a while: a node that Slurm has lost sight of may go on.
-        """
-        now, beat = time.monotonic(), self._beat_now()
-        if self._over_since is None or beat != self._beat:
-            self._over_since, self._beat = now, beat
-            self._put_stop()
+        """What is to be made of a job that is over, and has not said how."""
+        silent = self.is_silent()
         if self._killed:
             return Exit(None)
         if self._claim is None and not self.node and listed.state == "CANCELLED":
             return Exit(None, EVICTED, "its job was cancelled in the queue")
-        if now - self._over_since < self._slurm.vanish_seconds:
+        if not silent:
             return None
         node = f" on {self.node}" if self.node else ""
         if self._claim is None and (listed.node or self._ran_since):
@@ -140,8 +106,7 @@ class Job(Handle):
 
     def _unseen(self, listed):
         """What is to be made of a job that runs without a claim."""
-        self._ran_since = self._ran_since or time.monotonic()
-        if time.monotonic() - self._ran_since < UNSEEN * self._slurm.vanish_seconds:
+        if not self.is_unseen():
             return None
         self.kill()
         return self._never_seen(f"has been running on {listed.node} for a while")
@@ -151,26 +116,13 @@ class Job(Handle):
         words = _last_line(self.folder / "slurm.txt")
         said = f" (it wrote: {words})" if words else ""
         check = f"see whether the node has the folder: srun -w {self.node or 'NODE'} ls -d {self.folder}"
+        if "exec: " in words:  # of the script, which the node could read the folder for
+            check = "the node lacks that Python: name one of its own, --launcher-option python=PATH"
         reason = f"job {self._number} {how}, but nothing of it is seen here{said}; {check}"
-        return Exit(None, LOST, reason, seconds=0.0, hopeless=not self._slurm.seen)
-
-    def _read_end(self):
-        with contextlib.suppress(OSError, ValueError):
-            return json.loads((self.folder / "exit.json").read_text())
-        return None
-
-    def _beat_now(self):
-        with contextlib.suppress(OSError):
-            return (self.folder / "heartbeat").read_text()
-        return ""
-
-    def _put_stop(self):
-        with contextlib.suppress(OSError):
-            (self.folder / "stop").touch()
+        return Exit(None, LOST, reason, seconds=0.0, hopeless=not self.launcher.seen)
 
 
 def _last_line(path):
-    with contextlib.suppress(OSError):
-        lines = [line.strip() for line in path.read_text(errors="replace").splitlines() if line.strip()]
-        return lines[-1] if lines else ""
-    return ""
+    text = untrusted.read_end(path, MOST_WORDS).decode(errors="replace")
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return lines[-1] if lines else ""

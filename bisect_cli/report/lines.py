@@ -1,19 +1,25 @@
 """Progress as plain lines, for logs and pipes: one for every event that matters to a reader."""
 
+import time
+
 from bisect_cli.campaign import events
 from bisect_cli.evidence import prior
-from bisect_cli.report.numbers import count, number, percent
-from bisect_cli.report.summary import conclusion
+from bisect_cli.report.findings import conclusion
+from bisect_cli.report.numbers import count, duration, number, percent
 from bisect_cli.report.words import (
+    gpu_words,
     metrics_of,
     odds_words,
     parity_lines,
     place_words,
+    state_words,
     suspect_words,
     target_words,
     verdict_lines,
 )
 from bisect_cli.search import find
+
+LONG = 60.0  # seconds in a queue that are worth a word
 
 
 class Lines:
@@ -73,6 +79,15 @@ def _flags_added(event, *_):
     return f"flags are now {', '.join(event.flags)}; the runs so far still count, and the baseline runs once more"
 
 
+def _launcher_changed(event, *_):
+    options = ", ".join(f"{name} {_listed(value)}" for name, value in event.options.items())
+    return f"runs are now started by launcher {event.launcher}{f', with {options}' if options else ''}"
+
+
+def _listed(value):
+    return " ".join(value) if isinstance(value, list) else value
+
+
 def _prior_evidence(event, state, _):
     """How much a source says, or None where nobody needs to know."""
     used = [row for row in event.rows if prior.concerns(state.settings, tuple(row[0]), row[1])]
@@ -89,9 +104,13 @@ def _started(event, state, _):
     trial = state.trials[event.trial]
     again = f", attempt {trial.attempts}" if trial.attempts > 1 else ""
     node = f" to node {trial.node}" if trial.node else ""
-    how = f"handed out{node}" if trial.slot is None else f"started in slot {trial.slot}"
+    how = f"handed out{node}" if trial.slot is None else f"started in slot {trial.slot}{_on_gpus(trial)}"
     how = f"queued as job {event.ticket['job']}" if "job" in event.ticket else how
     return f"{_name(state, trial)}: {how}{again}"
+
+
+def _on_gpus(trial):
+    return f" on {gpu_words(trial.gpus)}" if trial.gpus else ""
 
 
 def _imported(event, state, _):
@@ -103,20 +122,28 @@ def _imported(event, state, _):
 
 
 def _began(event, state, _):
-    return f"{_name(state, state.trials[event.trial])}: running on node {event.node}"
+    trial = state.trials[event.trial]
+    waited = time.time() - (trial.started or time.time())
+    after = f", after {duration(waited)} in the queue" if waited >= LONG else ""
+    return f"{_name(state, trial)}: running on node {event.node}{after}"
+
+
+def _stuck(event, state, _):
+    remedy = "stop it, and resume it with another --launcher-option"
+    return f"{_name(state, state.trials[event.trial])}: it will stay in the queue: {event.words}; {remedy}"
 
 
 def _trouble(event, *_):
     if not event.words:
         return "the scheduler answers again"
-    return f"the scheduler does not answer, so nothing is decided of the runs; it is asked again: {event.words}"
+    return f"the scheduler does not answer as it should, so nothing is decided of the runs; it is asked again: {event.words}"
 
 
 def _reattached(event, state, _):
     trial = state.trials[event.trial]
     if "job" in (trial.ticket or {}):
         return f"{_name(state, trial)}: job {trial.ticket['job']}, taken over"
-    return f"{_name(state, trial)}: still running in slot {trial.slot}, taken over"
+    return f"{_name(state, trial)}: still running in slot {trial.slot}{_on_gpus(trial)}, taken over"
 
 
 def _ended(event, state, analysis):
@@ -144,6 +171,7 @@ _WORDS = {
     events.Parity: lambda event, state, _: "\n".join(parity_lines(state.parity)),
     events.Fingerprint: _fingerprint,
     events.FlagsAdded: _flags_added,
+    events.LauncherChanged: _launcher_changed,
     events.PriorEvidence: _prior_evidence,
     events.RunImported: _imported,
     events.Started: _started,
@@ -151,6 +179,7 @@ _WORDS = {
     events.Ended: _ended,
     events.Undone: _undone,
     events.Began: _began,
+    events.Stuck: _stuck,
     events.Trouble: _trouble,
     events.Comparing: lambda *_: "parity: comparing the implementations of each flag; the runs start after it",
     events.Stopping: lambda event, *_: f"asked {' '.join(event.runs)} to save and stop; another Ctrl-C kills at once",
@@ -193,7 +222,7 @@ def plain(summary):
     words.
     """
     target = target_words(summary)
-    yield f"campaign {summary['name']}: {summary['state']}{', ' + target if target else ''}"
+    yield f"campaign {summary['name']}: {state_words(summary)}{', ' + target if target else ''}"
     yield from parity_lines(summary["parity"])
     trials, metrics = {trial["id"]: trial for trial in summary["trials"]}, metrics_of(summary)
     for row in summary["subsets"]:
@@ -229,6 +258,8 @@ def _trial_words(summary, metrics, row, trial):
             words[-1] = f"{words[-1]} {call}" if value is not None else f"{words[-1]}, {name} {call}"
     if trial["reason"]:
         words.append(trial["reason"])
+    if len(trial["attempt_nodes"]) > 1:
+        words.append(f"attempts on {', '.join(trial['attempt_nodes'])}")
     if trial["source"]:
         words.append(f"from {trial['source']}")
     if trial["stale"]:

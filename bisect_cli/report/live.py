@@ -10,7 +10,18 @@ from bisect_cli.report.summary import summarize
 from bisect_cli.report.table import render
 
 SECONDS = 0.5  # between redraws without an event
-SAID = (events.Comparing, events.Stopping, events.Trouble, events.Fingerprint, events.FlagsAdded, events.PriorEvidence)
+SAID = (
+    *(
+        events.Comparing,
+        events.Stopping,
+        events.Stuck,
+        events.Trouble,
+        events.Fingerprint,
+        events.FlagsAdded,
+        events.PriorEvidence,
+    ),
+    events.LauncherChanged,
+)
 
 
 class LiveTable:

@@ -2,12 +2,17 @@
 
 from bisect_cli.campaign import nodes
 from bisect_cli.report.numbers import count, duration
+from bisect_cli.storage import store
+from bisect_cli.trainers import trainer_of
 
 SPELL = f"within {nodes.AT_ONCE:.0f} s"
 
 
-def node_rows(state, now):
-    """(node, attempts that ended there, crashes, whether it is left out and why) of each."""
+def node_rows(state, now, folder=None):
+    """(node, attempts that ended there, crashes, steps a second, whether it is left out and why) of each. folder: the
+    campaign's; without one no speed is known, which is None then.
+    """
+    speeds = _speeds(state, folder) if folder else {}
     out, elsewhere = nodes.left_out(state, now), nodes.elsewhere(state, now)
     for node, record in nodes.node_records(state).items():
         words = ""
@@ -17,7 +22,20 @@ def node_rows(state, now):
             words = f"not left out: runs crash {SPELL} on {count(len(elsewhere), 'node')}, so it is not for the node"
         elif record.blamed:
             words = f"used again: the last crash {SPELL} is {duration(now - record.blamed)} ago"
-        yield node, record.runs, record.crashes, words
+        yield node, record.runs, record.crashes, speeds.get(node), words
+
+
+def _speeds(state, folder):
+    """{node: steps a second} over the runs that were on one node alone, as they say how far they are."""
+    nodes_of, steps, seconds = {}, {}, {}
+    for use in state.node_uses:
+        nodes_of.setdefault(use.trial, set()).add(use.node)
+    for trial, used in nodes_of.items():
+        far = trainer_of(state.settings).progress(state.settings, store.trial_folder(folder, trial))
+        if len(used) == 1 and far and far.step > 0 and far.wall > 0:
+            (node,) = used
+            steps[node], seconds[node] = steps.get(node, 0) + far.step, seconds.get(node, 0.0) + far.wall
+    return {node: steps[node] / seconds[node] for node in steps}
 
 
 def notes_of_nodes(state, now):

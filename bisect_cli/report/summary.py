@@ -5,11 +5,10 @@ import time
 from pathlib import Path
 
 from bisect_cli import launchers
-from bisect_cli.analysis import analyse
-from bisect_cli.campaign import subsets
-from bisect_cli.campaign.state import CRASHED
+from bisect_cli.report import findings as finding
+from bisect_cli.report import kept
+from bisect_cli.report.findings import key_of
 from bisect_cli.report.nodes import notes_of_nodes
-from bisect_cli.report.numbers import number
 from bisect_cli.storage import lease, store
 from bisect_cli.trainers import trainer_of
 
@@ -18,22 +17,29 @@ VERSION = 1
 
 def summarize_folder(folder):
     """The summary of the campaign in `folder` as its files tell it now, None if its log holds no settings."""
-    state, notes = store.load(folder)
-    return summarize(folder, state, analyse(state), notes) if state.settings else None
+    contents = store.read(folder)
+    if contents.state.settings is None:
+        return None
+    return _summary(folder, contents.state, kept.findings(folder, contents), contents.notes)
 
 
 def summarize(folder, state, analysis, notes=()):
     """The JSON of a campaign from its State and Analysis; reads how far the runs in flight are from their folders.
     folder: None of a campaign that has none.
     """
+    return _summary(folder, state, finding.find(state, analysis), notes)
+
+
+def _summary(folder, state, findings, notes):
     settings = state.settings
     live = lease.live_state(folder, state)
+    trials = _trials(folder, state, findings["evidence"], live == "running")
     return {
         "version": VERSION,
         "name": settings.name,
         "state": live,
         "reason": state.reason,
-        "conclusion": {metric: conclusion(analysis.plans[metric]) for metric in settings.metrics},
+        "conclusion": findings["conclusion"],
         "resume": _resume(folder, state, live),
         "folder": folder and str(Path(folder).resolve()),
         "flags": list(settings.flags),
@@ -47,12 +53,18 @@ def summarize(folder, state, analysis, notes=()):
             "trials": [trial.id for trial in state.trials_of(())],
             **{metric: _baseline(state, metric) for metric in settings.metrics},
         },
-        "prior_evidence": _prior_evidence(settings, analysis),
-        "hearsay": _prior_evidence(settings, analysis),  # the former name of the same
-        "trials": [_trial(folder, state, analysis, trial, live == "running") for trial in state.trials.values()],
-        "subsets": _tree(state, analysis),
-        **_results(state, analysis),
-        "notes": [*notes, *_notes(state, analysis)],
+        "prior_evidence": findings["prior_evidence"],
+        "hearsay": findings["prior_evidence"],  # the former name of the same
+        "trials": trials,
+        "under_way": _under_way(trials) if live == "interrupted" else None,
+        "subsets": _tree(state, findings),
+        **findings["results"],
+        "notes": [
+            *notes,
+            *findings["search_notes"],
+            *notes_of_nodes(state, time.time()),
+            *findings["baseline_notes"],
+        ],
     }
 
 
@@ -66,63 +78,6 @@ def _resume(folder, state, live):
     return None if live == "running" else store.resume_command(folder)
 
 
-def _results(state, analysis):
-    """What the search says so far, key by key and metric by metric."""
-    found = {
-        "culprits": lambda plan: [_culprit(state, culprit) for culprit in plan.culprits],
-        "clean": lambda plan: plan.clean,
-        "suspects": lambda plan: [{"flags": list(part), "with": list(held)} for part, held in plan.suspects],
-        "unresolved": lambda plan: [{"flags": list(one.flags), "reason": one.reason} for one in plan.unresolved],
-        "explanations": lambda plan: [
-            {"culprits": [list(one) for one in belief.culprits], "probability": belief.probability}
-            for belief in plan.beliefs
-        ],
-        "odds": lambda plan: dict(plan.odds),
-    }
-    return {key: {metric: value(plan) for metric, plan in analysis.plans.items()} for key, value in found.items()}
-
-
-def conclusion(plan):
-    """What the search says about a metric: `clean`, `culprits`, `unresolved` or `searching`."""
-    if not plan.done:
-        return "searching"
-    if plan.unresolved:
-        return "unresolved"
-    return "culprits" if plan.culprits else "clean"
-
-
-def _notes(state, analysis):
-    """What a reader should know, in sentences."""
-    for metric, plan in analysis.plans.items():
-        if plan.note:
-            yield f"{metric}: {plan.note}"
-        for culprit in plan.culprits:
-            hidden = subsets.hidden_by(culprit.flags, state.settings.needs, state.settings.flags)
-            if hidden:
-                named = " + ".join(culprit.flags)
-                yield f"{metric}: nothing is known of {', '.join(hidden)}, which can be on only where {named} is"
-    yield from notes_of_nodes(state, time.time())
-    for metric in analysis.insensitive_metrics:
-        yield f"the baseline's {metric} is too close to the worst for a drop to show: train for longer"
-    for metric, target in analysis.missed_targets.items():
-        declared = state.settings.metric(metric)
-        mean = number(analysis.verdicts[metric][()].mean, declared)
-        yield (
-            f"the baseline itself does not reach its target of {metric}, {mean} instead of "
-            f"{number(target, declared)}: something other than the flags is wrong"
-        )
-
-
-def _prior_evidence(settings, analysis):
-    return {
-        metric: [
-            {"flags": list(flags), "label": settings.label(flags), "log_odds": log_odds}
-            for flags, log_odds in table.items()
-        ]
-        for metric, table in analysis.prior_evidence.items()
-    }
-
-
 def _baseline(state, metric):
     key = state.settings.metric(metric).key
     values = [trial.value(key) for trial in state.trials_of(()) if key in trial.metrics]
@@ -131,19 +86,35 @@ def _baseline(state, metric):
     return {"mean": mean, "sd": sd, "runs": len(values), "target": state.settings.targets.get(metric)}
 
 
-def _trial(folder, state, analysis, trial, controlled):
-    home = folder and store.trial_folder(folder, trial.id)
-    far = None if trial.ended or not home else trainer_of(state.settings).progress(state.settings, home)
+def _trials(folder, state, evidence, controlled):
+    """All trials. evidence: as in the findings. controlled: whether somebody runs the campaign."""
+    verdicts = {
+        flags: {metric: table[key_of(flags)]["call"] for metric, table in evidence.items() if key_of(flags) in table}
+        for flags in state.subsets
+    }
+    nodes = {}
+    for use in state.node_uses:
+        nodes.setdefault(use.trial, []).append(use.node)
+    return [
+        {**_trial(folder, state, trial, verdicts[trial.flags], controlled), "attempt_nodes": nodes.get(trial.id, [])}
+        for trial in state.trials.values()
+    ]
+
+
+def _trial(folder, state, trial, verdict, controlled):
+    home = store.trial_folder(folder, trial.id) if folder and not trial.ended else None
+    far = None if not home else trainer_of(state.settings).progress(state.settings, home)
     running = trial.state == "running" and controlled
-    queued, node, began = _where(home, state, trial)
-    verdicts = {metric: analysis.verdicts[metric].get(trial.flags) for metric in state.settings.metrics}
+    where, node, began = _where(home, state, trial)
+    stale = state.stale(trial)
     return {
         "id": trial.id,
         "flags": list(trial.flags),
         "seed": trial.seed,
-        "state": trial.state if trial.state != "running" else "interrupted" if not controlled else queued or "running",
+        "state": _state_of(state, trial, where, controlled),
         "slot": trial.slot if running else None,
         "node": node or None,
+        "gpus": list(trial.gpus),
         "started": trial.started,
         "began": began,
         "attempts": trial.attempts,
@@ -152,56 +123,50 @@ def _trial(folder, state, analysis, trial, controlled):
         "seconds_left": far.seconds_left if far and running else None,
         "wall": trial.wall,
         "metrics": dict(trial.metrics),
-        "verdict": {m: verdict.call for m, verdict in verdicts.items() if verdict and not state.stale(trial)},
+        "verdict": {} if stale else dict(verdict),
         "stopped_early": trial.early and trial.early["metrics"],
         "reason": trial.reason,
-        "stale": list(state.stale(trial)),
+        "stale": list(stale),
         "source": trial.source,
-        "folder": home and str(home),
+        "folder": folder and f"{folder}/trials/{trial.id}",
     }
 
 
 def _where(home, state, trial):
-    """("queued" of a run that has not begun, else "", its node, when it began)."""
-    if not home or trial.state != "running" or not launchers.find(state.settings.launcher).queues:
-        return "", trial.node, trial.started if trial.state == "running" else None
-    claim = launchers.read_claim(home / f"attempt-{trial.attempts}")
-    return "queued" if claim is None else "", (claim or {}).get("node", ""), (claim or {}).get("started")
+    """("queued", "running" or "ended" of a run under way, as its folder says; its node; when it began)."""
+    if not home or trial.state != "running" or not _queues(state):
+        return "running", trial.node, trial.started if trial.state == "running" else None
+    attempt = home / f"attempt-{trial.attempts}"
+    claim = launchers.read_claim(attempt)
+    where = "queued" if claim is None else "ended" if launchers.read_exit(attempt) else "running"
+    return where, (claim or {}).get("node", ""), (claim or {}).get("started")
 
 
-def _numbers(verdict):
-    return {
-        "call": verdict.call,
-        "runs": verdict.runs,
-        "mean": verdict.mean,
-        "sd": verdict.sd,
-        "difference": verdict.difference,
-        "diverged": verdict.diverged,
-        "log_odds": verdict.log_odds,
-        "probability_broken": verdict.broken,
-    }
+def _queues(state):
+    """Whether a scheduler has the runs, which go on whether or not somebody runs the campaign."""
+    return launchers.find(state.settings.launcher).queues
 
 
-def _culprit(state, culprit):
-    trials = [t for flags in culprit.evidence for t in state.trials_of(flags) if t.ended and t.state != CRASHED]
-    return {
-        "flags": list(culprit.flags),
-        "confidence": culprit.confidence,
-        "trials": sorted(t.id for t in trials),
-        "needed": list(culprit.needed),
-    }
+def _state_of(state, trial, where, controlled):
+    """The state of a trial in a word."""
+    if trial.state != "running":
+        return trial.state
+    if controlled:
+        return "queued" if where == "queued" else "running"
+    return where if _queues(state) and where != "ended" else "interrupted"
 
 
-def _tree(state, analysis):
+def _under_way(trials):
+    """How many runs go on although nobody runs the campaign, None if there are none."""
+    counts = {where: sum(trial["state"] == where for trial in trials) for where in ("queued", "running")}
+    return counts if any(counts.values()) else None
+
+
+def _tree(state, findings):
     """Every subset tried, in the order of a tree: each below the one that it was split off, with its depth."""
-    tried = list(dict.fromkeys(trial.flags for trial in state.trials.values()))
-    queries = {}
-    for plan in analysis.plans.values():
-        for one in plan.queries:
-            queries.setdefault(one.flags, one)
     children = {}
-    for flags in tried:
-        children.setdefault(_parent(flags, tried, queries), []).append(flags)
+    for flags, parent in _parents(state, findings["queries"]).items():
+        children.setdefault(parent, []).append(flags)
 
     def walk(flags, depth):
         yield flags, depth
@@ -209,35 +174,38 @@ def _tree(state, analysis):
             yield from walk(child, depth + 1)
 
     rows = [row for root in children.get(None, []) for row in walk(root, 0)]
-    return [
-        {
-            "flags": list(flags),
-            "label": state.settings.label(flags),
-            "depth": depth,
-            "why": _why(state, flags, queries),
-            "trials": [trial.id for trial in (*state.trials_of(flags), *state.trials_of(flags, stale=True))],
-            "evidence": {
-                metric: _numbers(table[flags])
-                for metric, table in analysis.verdicts.items()
-                if flags in table and table[flags].call
-            },
-        }
-        for flags, depth in rows
-    ]
+    return [_row(state, findings, flags, depth) for flags, depth in rows]
 
 
-def _why(state, flags, queries):
-    """Why the search looks at a subset, else why it queries for its first run."""
-    said = queries[flags].why if flags in queries else ""
-    first = (*state.trials_of(flags), *state.trials_of(flags, stale=True))[0]
-    return said or first.why or ("an earlier split" if flags else "baseline")
+def _row(state, findings, flags, depth):
+    key, trials = key_of(flags), (*state.trials_of(flags), *state.trials_of(flags, stale=True))
+    said = findings["queries"].get(key, (None, ""))[1]
+    return {
+        "flags": list(flags),
+        "label": state.settings.label(flags),
+        "depth": depth,
+        # why the search looks at it, else why it asked for its first run
+        "why": said or trials[0].why or ("an earlier split" if flags else "baseline"),
+        "trials": [trial.id for trial in trials],
+        "evidence": {metric: table[key] for metric, table in findings["evidence"].items() if key in table},
+    }
 
 
-def _parent(flags, tried, queries):
-    """The subset that this one was split off, as the search says, else the smallest one tried that holds it."""
-    if not flags:
-        return None
-    if flags in queries and queries[flags].parent in tried:
-        return queries[flags].parent
-    holders = [other for other in tried if set(flags) < set(other)]
-    return min(holders, key=len) if holders else None
+def _parents(state, queries):
+    """{subset: the one that it was split off} of every subset tried: as the search says, else the smallest one tried
+    that holds it, None if there is none.
+    """
+    tried = dict.fromkeys(state.subsets)
+    bits = {flag: 1 << number for number, flag in enumerate({flag: None for flags in tried for flag in flags})}
+    holders = sorted(((sum(bits[flag] for flag in flags), flags) for flags in tried), key=lambda one: len(one[1]))
+    found = {}
+    for number, (mine, flags) in enumerate(holders):
+        said = queries.get(key_of(flags), (None, ""))[0]
+        if not flags:
+            found[flags] = None
+        elif said is not None and tuple(said) in tried:
+            found[flags] = tuple(said)
+        else:
+            above = (one for whole, one in holders[number + 1 :] if whole & mine == mine and len(one) > len(flags))
+            found[flags] = next(above, None)
+    return {flags: found[flags] for flags in tried}

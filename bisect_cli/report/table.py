@@ -14,6 +14,7 @@ from bisect_cli.report.words import (
     odds_words,
     parity_lines,
     place_words,
+    state_words,
     target_words,
     verdict_lines,
     verdict_words,
@@ -55,7 +56,7 @@ def _title(summary):
     return Text.assemble(
         (summary["name"], "bold"),
         "  ",
-        (summary["state"], STYLES.get(summary["state"], "")),
+        (state_words(summary), STYLES.get(summary["state"], "")),
         f"  {ended} runs ended{limit}",
         about,
         f"  {target_words(summary)}".rstrip(),
@@ -123,21 +124,21 @@ def flag_table(levels, rows):
 def node_table(rows):
     """The table of `maskrcnn-bisect nodes`, of nodes.node_rows."""
     table = Table(box=box.SIMPLE_HEAD, header_style="bold", pad_edge=False)
-    for column in ("node", "ended", "crashed", ""):
+    for column in ("node", "ended", "crashed", "steps a second", ""):
         table.add_column(column)
-    for node, runs, crashes, words in rows:
-        table.add_row(node, str(runs), str(crashes), Text(words, style="yellow"))
+    for node, runs, crashes, speed, words in rows:
+        table.add_row(node, str(runs), str(crashes), f"{speed:.3g}" if speed else "", Text(words, style="yellow"))
     return table
 
 
-def campaign_table(summaries):
-    """The table of `maskrcnn-bisect list`."""
+def campaign_table(headlines):
+    """The table of `maskrcnn-bisect list`, of campaigns as kept.headline."""
     table = Table(box=box.SIMPLE_HEAD, header_style="bold", pad_edge=False)
     for column in ("name", "state", "runs", "flags", "result"):
-        table.add_column(column, no_wrap=column in ("name", "state"))
-    for one in summaries:
-        state = Text(one["state"], style=STYLES.get(one["state"], ""))
-        table.add_row(one["name"], state, str(len(one["trials"])), ", ".join(one["flags"]), verdict_words(one))
+        table.add_column(column, no_wrap=column == "name")
+    for one in headlines:
+        state = Text(state_words(one), style=STYLES.get(one["state"], ""))
+        table.add_row(one["name"], state, str(one["runs"]), ", ".join(one["flags"]), verdict_words(one))
     return table
 
 

@@ -23,11 +23,21 @@ def verdict_lines(summary):
             "by itself."
         )
     if summary["state"] in ("interrupted", "inconclusive", "failed"):
+        if summary["under_way"]:
+            return [*lines, f"{state_words(summary).capitalize()}. Take them over with: {summary['resume']}"]
         reason = f" ({summary['reason']})" if summary["reason"] else ""
         budget = " --max-runs N" if summary["max_runs"] and "budget" in summary["reason"] else ""
         resume = f" Resume it with: {summary['resume']}{budget}" if summary["resume"] else ""
         lines.append(f"{summary['state'].capitalize()}{reason}.{resume}")
     return lines
+
+
+def state_words(summary):
+    """How a campaign, of a summary or a headline, stands: with what goes on where nobody runs it."""
+    if not summary["under_way"]:
+        return summary["state"]
+    counts = ", ".join(f"{number} {where}" for where, number in summary["under_way"].items() if number)
+    return f"interrupted, but its runs go on: {counts}"
 
 
 def _result_lines(summary, metric):
@@ -83,9 +93,15 @@ def place_words(trial):
     if trial["state"] == "queued":
         return f"queued for {duration(max(0, time.time() - (trial['started'] or 0)))}"
     if trial["slot"] is not None:
-        return f"slot {trial['slot']}"
+        return f"slot {trial['slot']}{', ' + gpu_words(trial['gpus']) if trial['gpus'] else ''}"
     since = f" since {moment(trial['started'])}" if trial["started"] else ""
     return f"{'node ' + trial['node'] if trial['node'] else 'out'}{since}"
+
+
+def gpu_words(gpus):
+    """The names of GPUs in words: GPU 0, or GPUs 0,1; an id by its beginning."""
+    names = ",".join(name if name.isdigit() else name[:12] for name in gpus)
+    return names if "-" in names else f"GPU{'s' if len(gpus) > 1 else ''} {names}"
 
 
 def target_words(summary):
@@ -131,5 +147,5 @@ def verdict_words(summary):
 
 def odds_words(odds, most=3):
     """The flags that most likely take part in a culprit, in words."""
-    likely = sorted(odds, key=lambda flag: -odds[flag])[:most]
+    likely = sorted(odds, key=lambda flag: -round(odds[flag], 2))[:most]  # of equal ones the first of the campaign
     return ", ".join(f"{flag} {odds[flag]:.0%}" for flag in likely)

@@ -10,6 +10,7 @@ import math
 
 from bisect_cli.analysis import analyse
 from bisect_cli.campaign.events import Closed, Ended, Started, Undone
+from bisect_cli.campaign.spec import LARGEST
 from bisect_cli.campaign.state import CANCELLED, CRASHED, DIVERGED, FINISHED, RUNNING
 from bisect_cli.errors import UserError
 from bisect_cli.run.schedule import attempt_of, ending, next_runs
@@ -124,8 +125,10 @@ def check_values(settings, name, values):
 def _number(name, metric, value):
     try:
         number = float(value)
-    except (TypeError, ValueError):
-        raise UserError(f"{name}: {metric.name}={value} is no number.") from None
+    except (TypeError, ValueError, OverflowError):
+        raise UserError(f"{name}: {metric.name}={str(value)[:40]} is no number.") from None
+    if math.isfinite(number) and abs(number) > LARGEST:
+        raise UserError(f"{name}: {metric.explain_refusal(number)}.")
     low, high = (-math.inf if metric.low is None else metric.low), (math.inf if metric.high is None else metric.high)
     if math.isfinite(number) and not low <= number <= high:
         raise UserError(f"{name}: {metric.name}={number:g} is outside of its range, {low:g} to {high:g}.")

@@ -1,8 +1,6 @@
 """The runs under way: started, found again, let go, and collected when they end."""
 
 import contextlib
-import os
-import time
 from typing import NamedTuple, Optional
 
 from bisect_cli.analysis import check_metrics
@@ -10,9 +8,10 @@ from bisect_cli.campaign import nodes
 from bisect_cli.campaign.events import Ended, Reattached, Started, Stopping
 from bisect_cli.campaign.state import ATTEMPTS, CANCELLED, CRASHED, DIVERGED, FINISHED
 from bisect_cli.errors import UserError
-from bisect_cli.launchers import EVICTED, LOST, Exit, Job, Unavailable
+from bisect_cli.launchers import EVICTED, LOST, Exit, Job, Unavailable, read_software
+from bisect_cli.run import whose
 from bisect_cli.run.schedule import attempt_of
-from bisect_cli.run.watch import Evictions, Watch
+from bisect_cli.run.watch import Evictions, Silence, Watch
 from bisect_cli.storage import store
 from bisect_cli.trainers import runfiles, trainer_of
 from bisect_cli.trainers.check import exit_words, last_line, tail
@@ -20,7 +19,6 @@ from bisect_cli.trainers.check import exit_words, last_line, tail
 POLL = 0.05  # seconds between looks at a run that is about to end
 HUNG = 3600  # seconds without a byte written by a run, after which it counts as crashed
 PATIENCE = 60  # seconds for runs that were killed to be gone; those that are not are found by the next controller
-HEARTBEAT = "heartbeat"  # of the agent, not of the run
 
 
 class _Leaving(NamedTuple):
@@ -41,7 +39,8 @@ class Attempts:
         self.recorder, self.launcher = recorder, launcher
         self.trainer = trainer_of(recorder.settings)
         self.grace = self.trainer.grace(recorder.settings) if grace is None else grace
-        self.hung = hung
+        self.clock = recorder.clock
+        self._silence = Silence(recorder, self.home, hung)
         self._handles = {}  # trial id -> Handle of its attempt under way
         self._leaving = {}  # trial id -> the _Leaving of its run
         self._watch, self._evictions = Watch(recorder, launcher), Evictions(recorder.settings)
@@ -74,7 +73,7 @@ class Attempts:
         name, attempt = attempt_of(self.recorder.state, run)
         with store.writing(self.recorder.folder):
             job = make_job(self.recorder.settings, run, store.trial_folder(self.recorder.folder, name), attempt)
-            avoid = tuple(nodes.left_out(self.recorder.state, time.time()))
+            avoid = tuple(nodes.left_out(self.recorder.state, self.clock.now()))
             try:
                 handle = self.launcher.prepare(job._replace(key=f"{name}-{attempt}", grace=self.grace, avoid=avoid))
             except Unavailable:
@@ -90,6 +89,7 @@ class Attempts:
 
     def reattach(self):
         """Takes over what an earlier controller left running, or notes how it ended."""
+        whose.set_aside_all(self.recorder.folder, self.recorder.state)
         for trial in self.recorder.state.running:
             handle = self.launcher.reattach(trial.ticket, self._attempt(trial))
             if handle:
@@ -104,16 +104,16 @@ class Attempts:
         """
         ended = []
         self.launcher.refresh()
-        for name, handle in list(self._handles.items()):
-            trial, end = self.recorder.state.trials[name], handle.poll()
-            if end is not None:
-                del self._handles[name]
-                ended.append(trial)
-                self._record_exit(trial, end, handle.node)
-            elif handle.state == "running" and _silent_for(trial, self.home(trial)) > self.hung:
-                handle.kill()
-                reason = f"hung: it wrote nothing for {self.hung / 60:.0f} minutes"
-                self._leaving[name] = _Leaving(time.monotonic(), CRASHED, reason)
+        with self.recorder.together():
+            for name, handle in list(self._handles.items()):
+                end = handle.poll()
+                if end is not None:
+                    del self._handles[name]
+                    ended.append(self.recorder.state.trials[name])
+                    self._record_exit(ended[-1], end, handle.node)
+        for name, reason in self._silence.look(self._handles):
+            self._handles[name].kill()
+            self._leaving[name] = _Leaving(self.clock.monotonic(), CRASHED, reason)
         self._watch.look(self._handles)
         return ended
 
@@ -129,7 +129,7 @@ class Attempts:
             if trial.flags in self.recorder.analysis.cancel or self.recorder.state.stale(trial):
                 self.let_go(trial, CANCELLED, "it could no longer matter")
         for name, leaving in self._leaving.items():
-            if name in self._handles and time.monotonic() > leaving.deadline:
+            if name in self._handles and self.clock.monotonic() > leaving.deadline:
                 self._handles[name].kill()
 
     def stop_all(self, interrupts):
@@ -141,26 +141,26 @@ class Attempts:
         for handle in self._handles.values():
             handle.ask_to_stop()
         before, deadline = interrupts.count, self._deadline()
-        while self._handles and time.monotonic() < deadline + PATIENCE:
+        while self._handles and self.clock.monotonic() < deadline + PATIENCE:
             self.launcher.refresh()
-            if time.monotonic() > deadline or interrupts.count > before:
+            if self.clock.monotonic() > deadline or interrupts.count > before:
                 for handle in self._handles.values():
                     handle.kill()
             with contextlib.suppress(UserError):  # a full disk: what is not logged now is found by the next controller
                 self._collect_stopped()
             self.recorder.notify()
-            time.sleep(POLL)
+            self.clock.wait(POLL)
 
     def record_end(self, trial, outcome, end=Exit(None), reason="", early=None, node=""):  # noqa: B008 - a tuple
         """Logs the end of an attempt. end: its Exit."""
         settings, home = self.recorder.settings, self.home(trial)
-        found = self.trainer.result(settings, home, trial.attempts)
+        found = whose.result(settings, trial, home, end.code)
         if isinstance(found, runfiles.Result):
             outcome, reason, early = DIVERGED if found.diverged else FINISHED, "", None
         else:
             reason = found if found and outcome in (CRASHED, LOST) and not end.code else reason
             found = runfiles.Result(False, {}, None)
-        of_run = found.metrics, found.wall, early, found.fingerprint
+        of_run = found.metrics, found.wall, early, _made_with(trial, found, self._attempt(trial))
         self.recorder.record(
             Ended(trial.id, outcome, trial.attempts, end.code, reason, *of_run, node or None, end.seconds)
         )
@@ -198,15 +198,19 @@ class Attempts:
                 self.record_end(trial, "stopped", end, "stopped on request", node=handle.node)
 
     def _deadline(self):
-        return time.monotonic() + self.grace + self.launcher.lag
+        return self.clock.monotonic() + self.grace + self.launcher.lag
 
     def _attempt(self, trial):
         return self.home(trial) / f"attempt-{trial.attempts}"
 
 
 def make_job(settings, run, home, attempt):
-    """The Job of an attempt of a schedule.NextRun, with all that it needs in the trial's folder, `home`."""
+    """The Job of an attempt of a schedule.NextRun, with all that it needs in the trial's folder, `home`. What another
+    run has left there is set aside. Raises OSError, and UserError as Trainer.prepare.
+    """
     trainer, out = trainer_of(settings), home / "out"
+    own = whose.owner(settings, home.name, run.flags, run.seed)
+    whose.set_aside(settings, own, home)
     kept = home / f"out.before-attempt-{attempt}"
     if run.trial and run.trial.crashes == ATTEMPTS - 1 and out.exists() and not kept.exists():
         out.rename(kept)  # the checkpoint itself may be what crashes
@@ -214,14 +218,12 @@ def make_job(settings, run, home, attempt):
     what = settings, run.flags, run.seed, home.resolve(), attempt
     trainer.prepare(*what)
     command = trainer.command(*what)
-    return Job(command.argv, command.cwd, home / f"attempt-{attempt}", command.env, command.stop_signal)
+    own["attempt"] = attempt
+    job = Job(command.argv, command.cwd, home / f"attempt-{attempt}", command.env, command.stop_signal)
+    return job._replace(of=own, software=command.software)
 
 
-def _silent_for(trial, home):
-    """Seconds since a run wrote to any of its files."""
-    latest = trial.started or 0
-    for folder in (home / "out", home / f"attempt-{trial.attempts}"):
-        with contextlib.suppress(OSError):
-            own = (entry for entry in os.scandir(folder) if entry.name != HEARTBEAT)
-            latest = max([latest, *(entry.stat().st_mtime for entry in own)])
-    return time.time() - latest
+def _made_with(trial, found, attempt):
+    """The fingerprint of a run that has ended, as far as it is known from itself or from where it ran."""
+    noted = read_software(attempt)
+    return found.fingerprint or ({**trial.fingerprint, **noted} if trial.fingerprint and noted else None)

@@ -35,9 +35,10 @@ def _parity(recorder, launcher, interrupts, patience):
     with store.writing(recorder.folder):
         with contextlib.suppress(FileNotFoundError):
             file.unlink()
-        handle = _prepare(recorder, launcher, interrupts, Job(command, workdir(settings), home, key="parity"))
+        job = Job(command, workdir(settings), home, key="parity")
+        handle = _prepare(recorder, launcher, interrupts, job, time.monotonic() + patience)
     if not handle:
-        return None
+        return None if interrupts.requested else parity.nothing(f"it could not begin within {patience:g} s")
     deadline = time.monotonic() + patience
     try:
         handle.go()
@@ -56,9 +57,11 @@ def _parity(recorder, launcher, interrupts, patience):
         _kill(launcher, handle)
 
 
-def _prepare(recorder, launcher, interrupts, job):
-    """A Handle of a job, as soon as the launcher takes one; None if asked to stop before that."""
-    while not interrupts.requested:
+def _prepare(recorder, launcher, interrupts, job, deadline):
+    """A Handle of a job, as soon as the launcher takes one; None if asked to stop before that, or too late: what it
+    waits for may be the end of a run that goes on.
+    """
+    while not interrupts.requested and time.monotonic() < deadline:
         with contextlib.suppress(Unavailable):
             if launcher.ready:
                 return launcher.prepare(job)

@@ -6,7 +6,6 @@ matters, so a controller that is killed anywhere is followed by one that resumes
 
 import os
 import socket
-import time
 
 from bisect_cli.analysis import check_metrics
 from bisect_cli.campaign.events import Closed, Opened
@@ -19,7 +18,9 @@ from bisect_cli.run.schedule import ending, next_runs
 from bisect_cli.storage import store
 from bisect_cli.trainers.parity import SECONDS
 
-POLL = 0.2  # seconds between looks at the runs
+POLL = 0.2  # seconds between looks at the runs, while something happens
+MOST_POLL = 2.0  # ... and at most, where nothing does
+QUIET_SHARE = 0.01  # of the time since something happened, until the next look
 DETACHED = "its runs go on"
 
 
@@ -41,6 +42,8 @@ class Controller:
         self.interrupts = Interrupts(recorder.folder)
         self.early_stop = EarlyStop(recorder, self.attempts)
         self.recheck = Recheck(recorder)
+        self._seen, self._since = None, 0.0  # the last State, and when it was new
+        self._listed = (None, None, [])  # the runs that are next, of which State and Analysis
 
     def run(self, changes=()):
         """Runs until the campaign has ended or is interrupted, and returns the State then: `finished` (culprits named,
@@ -63,7 +66,7 @@ class Controller:
                     self.attempts.cancel()
                     self._fill()
                     self.recorder.notify()
-                    time.sleep(POLL)
+                    self._pause()
             except BaseException:
                 self.recorder.silence()
                 self._leave()
@@ -96,7 +99,18 @@ class Controller:
         return ending(self.recorder.state, self.recorder.analysis, self.max_runs)
 
     def _next(self):
-        return list(next_runs(self.recorder.state, self.recorder.analysis.requests, self.max_runs))
+        state, analysis = self.recorder.state, self.recorder.analysis
+        if self._listed[0] is not state or self._listed[1] is not analysis:
+            self._listed = state, analysis, list(next_runs(state, analysis.requests, self.max_runs))
+        return self._listed[2]
+
+    def _pause(self):
+        """Waits for the next look: the longer nothing has happened, the longer."""
+        clock = self.recorder.clock
+        if self._seen is not self.recorder.state:
+            self._seen, self._since = self.recorder.state, clock.monotonic()
+        quiet = (clock.monotonic() - self._since) * QUIET_SHARE
+        clock.wait(min(MOST_POLL, max(POLL, quiet)), lambda: self.interrupts.requested)
 
     def _fill(self):
         runs = [] if self.recheck.pending or not self.attempts.free_slots else self._next()

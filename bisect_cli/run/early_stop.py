@@ -7,6 +7,7 @@ from bisect_cli.trainers import trainer_of
 # Of a run, before which none is stopped. Curves were calibrated by one look at .6 (docs/early-stopping.md). Of dense
 # curves, looked at from their first steps, harmless flags that learn slowly at first were named at 99 %.
 FIRST_LOOK = 0.6
+LOOK_SHARE = 0.03  # of the time that a run has taken so far, until its curve is looked at again
 
 
 class EarlyStop:
@@ -14,6 +15,7 @@ class EarlyStop:
 
     def __init__(self, recorder, attempts):
         self.recorder, self.attempts = recorder, attempts
+        self._next_look = {}  # trial id -> when its curve is looked at again
 
     def look(self):
         """Lets the runs go that are settled. Of those waiting to be resumed it is logged at once: such a run was
@@ -24,12 +26,22 @@ class EarlyStop:
             return
         for trial in state.current:
             # the baseline is what the others are compared with, so it is never in question
-            if trial.flags and not trial.ended and trial.state != CANCELLED and not self.attempts.is_leaving(trial):
+            in_question = trial.flags and not trial.ended and trial.state != CANCELLED
+            if in_question and not self.attempts.is_leaving(trial) and self._is_due(trial):
                 early = self._settled(trial)
                 if early and trial in self.attempts:
                     self.attempts.let_go(trial, STOPPED_EARLY, curves.words(early), early)
                 elif early and trial.state == WAITING:
                     self.attempts.record_end(trial, STOPPED_EARLY, reason=curves.words(early), early=early)
+
+    def _is_due(self, trial):
+        """Whether a run's curve is to be looked at now."""
+        clock = self.recorder.clock
+        if clock.monotonic() < self._next_look.get(trial.id, 0.0):
+            return False
+        age = max(0.0, clock.now() - (trial.started or clock.now()))
+        self._next_look[trial.id] = clock.monotonic() + LOOK_SHARE * age
+        return True
 
     def _settled(self, trial):
         """Where a run can be stopped, as curves.stop, or None."""

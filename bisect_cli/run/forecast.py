@@ -65,7 +65,7 @@ def forecast(state, changes, runs_dir, slots=None, max_runs=None):
         schedule.noiseless_runs(answer, settings.flags, settings.seeds, (), **structure),
         schedule.worst_case_runs(answer, settings.flags, settings.seeds, **structure),
         max_runs,
-        slots or session.default_slots(settings),
+        session.launcher_of(state.settings, slots).slots,
         tuple(sorted(store.earlier_seconds(runs_dir, settings.spec))),
     )
 

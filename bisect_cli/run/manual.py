@@ -17,7 +17,7 @@ from bisect_cli.campaign.state import DIVERGED, FINISHED, Trial
 from bisect_cli.errors import UserError
 from bisect_cli.launchers import Job
 from bisect_cli.launchers.manual import Manual
-from bisect_cli.run import ask_tell, session
+from bisect_cli.run import ask_tell, session, whose
 from bisect_cli.run.attempts import make_job
 from bisect_cli.run.recheck import Recheck
 from bisect_cli.run.recorder import Recorder
@@ -113,7 +113,7 @@ def finish_from(recorder, name, folder=None, node=None):
     _check_whose(recorder, trial, place)
     found = _result(recorder.settings, trial, place)
     if isinstance(found, str):
-        raise UserError(f"{name}: there is no result in {place}{': ' + found if found else ''}; did it crash?")
+        raise UserError(f"{name}: there is no result in {place}{f': {found}.' if found else '; did it crash?'}")
     if not found.diverged:
         declared = [recorder.settings.metric(metric) for metric in recorder.settings.metrics]
         values = {metric.name: found.metrics[metric.key] for metric in declared if metric.key in found.metrics}
@@ -163,7 +163,8 @@ def _result(settings, trial, place):
         end = home / f"attempt-{last}" / "exit.json"
         if not end.exists():
             end.write_text(json.dumps({"code": 0, "asked_to_stop": False, "seconds": 0.0}))
-        return trainer_of(settings).result(settings, home, last)
+        other = whose.explain_other(settings, {"flags": trial.flags, "seed": trial.seed}, home)
+        return other or trainer_of(settings).result(settings, home, last)
 
 
 def _reconcile(recorder, trial, made_with):

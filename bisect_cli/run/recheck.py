@@ -54,9 +54,10 @@ class Recheck:
         state = self.recorder.state
         changed = fingerprint.differences(state.fingerprint, found)
         if not changed:
-            different = state.stale(self._cause)
+            different, node = state.stale(self._cause), self._cause.node
+            where = f" on node {node}" if node else ""
             raise UserError(
-                f"{self._cause.id} was trained with another {' and '.join(different)} than is found here: make the "
-                "machine that it ran on like this one, then resume."
+                f"{self._cause.id} was trained{where} with another {' and '.join(different)} than is found here: make "
+                "the machine that it ran on like this one, or leave it out, then resume."
             )
         self.recorder.record(Fingerprint(found, changed))

@@ -1,26 +1,28 @@
 """The one writer of a campaign's events: logged first, then folded, analysed and shown."""
 
-import time
+import contextlib
 
 from bisect_cli.analysis import analyse
 from bisect_cli.campaign import events
+from bisect_cli.report import kept
+from bisect_cli.run.clock import Clock
 from bisect_cli.storage import store
-
-# What these say changes no verdict.
-_WITHOUT_ANALYSIS = (events.Started, events.Reattached, events.Closed)
 
 
 class Recorder:
     """Holds the State and the Analysis of a campaign whose lease is held.
 
     folder: the campaign's. log: an eventlog.Writer. state: the State that the log folds to. listen(event, state,
-    analysis): called for every event logged, for notices, and with None at every look of the controller.
+    analysis): called for every event logged, for notices, and with None at every look of the controller. clock: a
+    Clock, of the campaign.
     """
 
-    def __init__(self, folder, log, state, listen=lambda event, state, analysis: None):
-        self.folder, self.state = folder, state
-        self.analysis = analyse(state)
+    def __init__(self, folder, log, state, listen=lambda event, state, analysis: None, clock=Clock()):  # noqa: B008
+        self.folder, self.state, self.clock = folder, state, clock
+        self._keeper = kept.Keeper(folder)
+        self.analysis, self._analysed = analyse(state, self._keeper.memory), False
         self._log, self._listen = log, listen
+        self._together = None  # the events logged since their analysis was put off
 
     @property
     def settings(self):
@@ -30,13 +32,35 @@ class Recorder:
         """Logs an event, which is on disk when this returns, and tells the listener. Raises UserError for a disk that
         cannot be written.
         """
-        record = events.record_of(event, time.time())
+        record = events.record_of(event, self.clock.now())
         with store.writing(self.folder):
             self._log.append(record)
         self.state = events.apply(self.state, events.parse(record))
-        if not isinstance(event, _WITHOUT_ANALYSIS):
-            self.analysis = analyse(self.state)
-        self.notify(event)
+        if self._together is None:
+            self._analyse([event])
+        else:
+            self._together.append(event)
+
+    @contextlib.contextmanager
+    def together(self):
+        """A context for several events that are analysed, and told to the listener, once all are logged."""
+        self._together = []
+        try:
+            yield
+        finally:
+            together, self._together = self._together, None
+            self._analyse(together)
+
+    def _analyse(self, logged):
+        if not logged:
+            return
+        if not all(event.kind in events.WITHOUT_VERDICTS for event in logged):
+            self.analysis = analyse(self.state, self._keeper.memory)
+            self._analysed = logged[-1].kind not in events.WITHOUT_VERDICTS  # just then, as who reads the log does
+        for event in logged:
+            self.notify(event)
+        if self.folder and self._analysed:
+            self._keeper.keep(self._log.mark, self.state, self.analysis, isinstance(logged[-1], events.Closed))
 
     def notify(self, notice=None):
         """Shows how the campaign stands, without logging anything."""

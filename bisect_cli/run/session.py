@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import functools
 import secrets
 import time
 from typing import NamedTuple
@@ -86,6 +87,24 @@ def check_launcher(folder, settings, by_hand=False):
         )
 
 
+def launcher_changes(state, settings, folder):
+    """The event, if any is needed, after which the runs of a campaign are started as these Settings say. Raises
+    UserError while runs are under way, which another launcher could not find.
+    """
+    before = state.settings.launcher
+    if (before, state.settings.launcher_options) == (settings.launcher, settings.launcher_options):
+        return []
+    if before != settings.launcher and state.running:
+        by_hand = launchers.find(before).by_hand
+        how = "say how they ended, with" if by_hand else "stop it first, with"
+        raise UserError(
+            f"--launcher {settings.launcher}: campaign '{folder.name}' has runs under way that only launcher {before} "
+            f"can find ({' '.join(trial.id for trial in state.running)}); {how} "
+            f"`{store.command_line('tell' if by_hand else 'stop', folder)}`."
+        )
+    return [events.LauncherChanged(settings.launcher, settings.launcher_options)]
+
+
 def run(folder, listener, note, *, slots=None, max_runs=None, settings=None, parity=True, detach=False, changes=None):
     """Runs a campaign until it ends or is interrupted; returns the Outcome.
 
@@ -100,47 +119,54 @@ def run(folder, listener, note, *, slots=None, max_runs=None, settings=None, par
         if not first and state.state == "finished":
             return Outcome(state, analyse(state), log.notes)
         store.copy_imported(folder, state.settings, first)
+        launcher = launcher_of(functools.reduce(events.apply, first, state).settings, slots)
+        for sentence in launcher.notes:
+            note(sentence)
         with listener as listen:
             recorder = Recorder(folder, log, state, listen)
-            launcher = launcher_of(state.settings, slots)
             Controller(recorder, launcher, max_runs, parity=parity, detach=detach).run(first)
         return Outcome(recorder.state, recorder.analysis, log.notes)
 
 
-def resume(folder, listener, note, *, slots=None, max_runs=None, add_flags=None, detach=False):
-    """Runs an old campaign on, as `run`. add_flags: further ones to bisect, as people write them. Raises UserError if
-    the trainer refuses, or if its launcher can start no run.
+def resume(
+    folder, listener, note, *, slots=None, max_runs=None, add_flags=None, detach=False, launcher=None, begin=None
+):
+    """Runs an old campaign on, as `run`. add_flags: further ones to bisect, as people write them. launcher: its name
+    and its options from now on, None if they stay as they are. begin: in the place of `run` where people start the runs
+    from now on. Raises UserError if the trainer refuses, or if its launcher can start no run.
     """
-    settings = store.load(folder)[0].settings
-    if settings is None:  # `hold` says so
+    state = store.load(folder)[0]
+    if state.settings is None:  # `hold` says so
         return run(folder, listener, note)
-    check_launcher(folder, settings)
+    settings = state.settings
+    if launcher:
+        settings = dataclasses.replace(settings, launcher=launcher[0], launcher_options=launcher[1])
+    moved = functools.partial(launcher_changes, settings=settings, folder=folder)
+    moved(state)  # may refuse
+    check_launcher(folder, settings, by_hand=begin is not None)
     spec = settings.spec
     flags = spec.parse_flags(add_flags) if add_flags is not None else ()
     if flags and set(flags) <= set(settings.flags):
         raise UserError(f"--add-flags {add_flags}: campaign '{folder.name}' has them already.")
-    launcher_of(settings).check()
+    launcher_of(settings, slots).check()
     whole = dataclasses.replace(settings, flags=union(settings.flags, flags, order=spec.flag_names))
     found = check(whole, folder.resolve())
-    return run(
+    return (begin or run)(
         folder,
         listener,
         note,
         slots=slots,
         max_runs=max_runs,
         detach=detach,
-        changes=lambda state: reconcile.changes(state, found, flags),
+        settings=settings,
+        changes=lambda state: [*moved(state), *reconcile.changes(state, found, flags)],
     )
 
 
-def default_slots(settings):
-    """How many runs go at once if the user does not say."""
-    return launchers.find(settings.launcher).default_slots(trainer_of(settings).fills_machine(settings))
-
-
 def launcher_of(settings, slots=None):
-    """The Launcher of a campaign."""
-    return launchers.find(settings.launcher)(slots or default_slots(settings), settings.launcher_options)
+    """The Launcher of a campaign. slots: what the user says of runs at once."""
+    fills_machine = trainer_of(settings).fills_machine(settings)
+    return launchers.find(settings.launcher)(slots, settings.launcher_options, fills_machine)
 
 
 def stop(folder, note):

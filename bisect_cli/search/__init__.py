@@ -119,6 +119,7 @@ class Question(NamedTuple):
     needs           {flag: frozenset of all that it needs}, as bisect_cli.campaign.subsets.close makes it, of flags of
                     the whole set only. Whoever asks has refused a whole set that is not runnable: what needs a flag
                     outside it could never be on.
+    eager           0 to 1: how many runs may be made ahead of need to save time, as a share of those still needed.
     """
 
     flags: tuple
@@ -132,6 +133,7 @@ class Question(NamedTuple):
     prior_evidence: dict = {}  # noqa: RUF012 - never written to
     groups: tuple = ()
     needs: dict = NO_NEEDS
+    eager: float = 0.0
 
     @property
     def order(self):

@@ -6,6 +6,7 @@ whole line that does not match its checksum was damaged later; it is skipped, an
 `<log>.corrupt` before it goes on. One writer at a time (a campaign's lease sees to that); readers need no lock.
 """
 
+import io
 import json
 import os
 import re
@@ -23,39 +24,82 @@ class Log(NamedTuple):
     notes: tuple
 
 
+class Mark(NamedTuple):
+    """A log up to the end of one of its lines: how many bytes that is, and their CRC-32."""
+
+    size: int = 0
+    crc: int = 0
+
+    def then(self, line):
+        """With one more line."""
+        return Mark(self.size + len(line), zlib.crc32(line, self.crc))
+
+
+class Reading:
+    """The log at `path` as it is now, empty if there is no such file, to be gone through once, event by event: a large
+    log is never all in memory as objects. Works while a writer appends.
+
+    mark: the Mark of what has been gone through. notes: a sentence for each piece of damage found there.
+    """
+
+    def __init__(self, path):
+        self.path, self.mark, self.notes = Path(path), Mark(), []
+        try:
+            self._data = self.path.read_bytes()
+        except FileNotFoundError:
+            self._data = b""
+
+    def __iter__(self):
+        for number, line in enumerate(io.BytesIO(self._data), 1):
+            if not line.endswith(b"\n"):
+                return  # it may be an append in progress: only a writer, who knows that there is none, calls it torn
+            self.mark = self.mark.then(line)
+            event = event_of(line[:-1])
+            if event is None:
+                self.notes.append(_corrupt_note(self.path, number))
+            else:
+                yield event
+
+    def begins_with(self, mark):
+        """Whether the log was as a Mark says, and has at most grown since."""
+        return mark.size <= len(self._data) and zlib.crc32(memoryview(self._data)[: mark.size]) == mark.crc
+
+    @property
+    def whole(self):
+        """The Mark of all that is there."""
+        end = self._data.rfind(b"\n") + 1
+        return Mark(end, zlib.crc32(memoryview(self._data)[:end]))
+
+
 def read(path):
     """The Log at `path`; empty if there is no such file. Works while a writer appends."""
-    path = Path(path)
-    try:
-        data = path.read_bytes()
-    except FileNotFoundError:
-        return Log((), ())
-    good, bad, torn = _split(data)
-    # A tail without newline may be an append in progress: only a writer, who knows that there is none, calls it torn.
-    return Log(tuple(event for _, event in good), tuple(_corrupt_note(path, number) for number, _ in bad))
+    reading = Reading(path)
+    return Log(tuple(reading), tuple(reading.notes))
 
 
 class Writer:
-    """Appends to the log at `path`, after mending it. `notes` says what was mended."""
+    """Appends to the log at `path`, after mending it. `notes` says what was mended. mark: the Mark of all of it."""
 
     def __init__(self, path):
         self.path = Path(path)
         self.notes = self._mend()
+        self.mark = Reading(path).whole
         self._file = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
         _sync_folder(self.path.parent)
 
     def append(self, event):
         """Adds one event, a dict of plain JSON values. It is on disk on return; on an OSError nothing of it is."""
-        line = _line(event)
+        text = line(event)
         size = os.fstat(self._file).st_size
         try:
             written = 0
-            while written < len(line):
-                written += os.write(self._file, line[written:])
+            while written < len(text):
+                written += os.write(self._file, text[written:])
             os.fsync(self._file)
         except OSError:
             os.ftruncate(self._file, size)  # half a line would spoil the next append
             raise
+        self.mark = self.mark.then(text)
 
     def close(self):
         os.close(self._file)
@@ -80,28 +124,40 @@ class Writer:
         if notes:
             fresh = self.path.with_name(self.path.name + ".mended")
             with open(fresh, "wb") as file:
-                file.writelines(line + b"\n" for line, _ in good)
+                file.writelines(line + b"\n" for line in good)
                 _flush(file)
             os.replace(fresh, self.path)
         return tuple(notes)
 
 
-def _line(event):
+def line(event):
+    """An event as a line, with its newline. Raises ValueError for a number that JSON has not."""
     body = json.dumps(event, separators=(",", ":"), allow_nan=False).encode()
     return b'{"crc":"%08x","event":%s}\n' % (zlib.crc32(body), body)
 
 
 def _split(data):
-    """The good lines of a log with their events, its bad lines with their numbers, and its unfinished tail."""
+    """The good lines of a log, its bad lines with their numbers, and its unfinished tail."""
     *lines, torn = data.split(b"\n")
     good, bad = [], []
     for number, line in enumerate(lines, 1):
-        match = _LINE.fullmatch(line)
-        if match and int(match[1], 16) == zlib.crc32(match[2]):
-            good.append((line, json.loads(match[2])))
-        else:
+        if _body(line) is None:
             bad.append((number, line))
+        else:
+            good.append(line)
     return good, bad, torn
+
+
+def _body(line):
+    """The event of a line, as JSON in bytes, None if the line was damaged."""
+    match = _LINE.fullmatch(line)
+    return match[2] if match and int(match[1], 16) == zlib.crc32(match[2]) else None
+
+
+def event_of(line):
+    """The event of a line, None if the line was damaged."""
+    body = _body(line)
+    return None if body is None else json.loads(body)
 
 
 def _corrupt_note(path, number):

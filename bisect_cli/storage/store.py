@@ -7,11 +7,12 @@ import shlex
 import shutil
 import time
 from pathlib import Path
+from typing import NamedTuple
 
 from bisect_cli import launchers, trainers
-from bisect_cli.campaign.events import Ended, RunImported, Started, fold
+from bisect_cli.campaign.events import WITHOUT_VERDICTS, Draft, Ended, RunImported, Started, fold
 from bisect_cli.campaign.settings import check_name
-from bisect_cli.campaign.state import FINISHED
+from bisect_cli.campaign.state import FINISHED, State
 from bisect_cli.errors import UserError, nearest, unknown
 from bisect_cli.storage import eventlog
 
@@ -73,10 +74,49 @@ def command_line(command, folder, *words):
     return shlex.join(["maskrcnn-bisect", command, folder.name, *words, *elsewhere])
 
 
+class Contents(NamedTuple):
+    """What a campaign's log holds. state: the State. judged: the State after the last event that can change a verdict,
+    which is the one to analyse. mark, judged_mark: the log up to either. notes: about damage to it.
+    """
+
+    state: State
+    judged: State
+    mark: eventlog.Mark
+    judged_mark: eventlog.Mark
+    notes: tuple
+    log: eventlog.Reading
+
+
+_last_read = {}  # path of a log: its Contents; of one log alone. A command reads the same log several times
+
+
+def read(folder):
+    """The Contents of a campaign's log."""
+    path = Path(folder).resolve() / LOG
+    log, known = eventlog.Reading(path), _last_read.get(path)
+    if known is None or known.mark != log.whole:
+        known = _contents(log)
+        _last_read.clear()
+        _last_read[path] = known._replace(log=None)  # its bytes need not stay in memory
+    return known._replace(log=log)
+
+
+def _contents(log):
+    draft, waiting, judged_mark = Draft(), [], eventlog.Mark()
+    for record in log:
+        waiting.append(trainers.upgraded(record))
+        if record.get("kind") not in WITHOUT_VERDICTS:
+            draft.add_all(waiting)
+            waiting, judged_mark = [], log.mark
+    judged = draft.state()
+    state = draft.add_all(waiting).state() if waiting else judged
+    return Contents(state, judged, log.mark, judged_mark, tuple(log.notes), log)
+
+
 def load(folder):
     """The State of a campaign, and notes about damage to its log."""
-    log = eventlog.read(Path(folder) / LOG)
-    return fold(map(trainers.upgraded, log.events)), log.notes
+    contents = read(folder)
+    return contents.state, contents.notes
 
 
 def find_trial(state, name):

@@ -38,13 +38,14 @@ class Option(NamedTuple):
 
 class Command(NamedTuple):
     """What runs an attempt: a command and where, what is added to its environment, and the signal that asks it to save
-    and end.
+    and end. software: {part of the fingerprint: {"argv", "cwd"}} of commands whose output hangs on the machine.
     """
 
     argv: list
     cwd: str
     env: dict = {}  # noqa: RUF012 - never written to
     stop_signal: str = "TERM"
+    software: dict = {}  # noqa: RUF012 - never written to
 
 
 class Trainer(abc.ABC):
@@ -70,8 +71,9 @@ class Trainer(abc.ABC):
     def command(self, settings, flags, seed, home, attempt=1) -> Command:
         """What runs an attempt of a trial. Raises UserError if it cannot be made."""
 
-    def prepare(self, settings, flags, seed, home, attempt):  # noqa: B027 - most need nothing
+    def prepare(self, settings, flags, seed, home, attempt):
         """Makes on disk what an attempt needs, beside its folder `out`. Raises UserError if it cannot be made."""
+        runfiles.set_aside(home / "out", attempt)
 
     def release(self, settings, home):  # noqa: B027 - most need nothing
         """Removes from disk what no further attempt of a trial will need."""
@@ -82,11 +84,17 @@ class Trainer(abc.ABC):
 
     def curve(self, settings, home):
         """The evaluations of a run so far, as runfiles.Curve."""
-        return runfiles.curve(home / "out", [settings.metric(metric).key for metric in settings.metrics])
+        return runfiles.curve(home / "out", map(settings.metric, settings.metrics))
 
     def result(self, settings, home, attempt):
         """What a run ended with, as runfiles.Result, or why it has no result, as a sentence ("" if its end says it)."""
-        return runfiles.result(home / "out") or ""
+        return runfiles.result(home / "out", list(map(settings.metric, settings.metrics)))
+
+    def whose(self, settings, home):
+        """[(name, object)] of what says of a run's `out` whose it is, by its flags and seed, as far as they are there:
+        {"flags": [names], "seed": number}.
+        """
+        return runfiles.whose(home / "out")
 
     def fingerprint_now(self, settings):
         """What a run would be computed with now, if that can be found out at once, else None."""

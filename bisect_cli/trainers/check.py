@@ -1,7 +1,6 @@
 """Asking a trainer to look at its arguments and data, training nothing; it may take minutes on a slow disk."""
 
 import contextlib
-import json
 import os
 import re
 import signal
@@ -12,10 +11,13 @@ import time
 from bisect_cli.campaign import fingerprint
 from bisect_cli.errors import UserError
 from bisect_cli.launchers import process
+from bisect_cli.storage import untrusted
 from bisect_cli.trainers import as_shell, trainer_of
 
 SECONDS = 600  # the headers of COCO's 123,000 images, on a slow disk
 POLL = 0.05
+MOST_ANSWER = 1 << 24  # bytes at the end of what a check prints
+TAIL = 4096  # bytes of error output that surely hold its last line
 
 
 class Check:
@@ -124,12 +126,7 @@ def exit_words(code):
 
 def tail(folder):
     """The end of the error output that a job has left in its folder."""
-    try:
-        with open(folder / "stderr.txt", "rb") as file:
-            file.seek(max(0, os.fstat(file.fileno()).st_size - 4096))
-            return file.read().decode(errors="replace")
-    except OSError:
-        return ""
+    return untrusted.read_end(folder / "stderr.txt", TAIL).decode(errors="replace")
 
 
 def _check_metrics(settings, reported):
@@ -142,15 +139,15 @@ def _check_metrics(settings, reported):
 
 
 def _text(file):
-    file.seek(0)
-    return file.read().decode(errors="replace")
+    """The end of what a process has written into a file."""
+    size = file.seek(0, os.SEEK_END)
+    return untrusted.read_from(file.fileno(), MOST_ANSWER, max(0, size - MOST_ANSWER)).decode(errors="replace")
 
 
 def _last_object(lines):
     """The last of these lines that is a JSON object, else an empty one."""
     for line in reversed(lines):
-        with contextlib.suppress(ValueError):
-            record = json.loads(line)
-            if isinstance(record, dict):
-                return record
+        record = untrusted.parse_json(line)
+        if isinstance(record, dict):
+            return record
     return {}

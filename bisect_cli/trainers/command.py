@@ -6,12 +6,15 @@ import hashlib
 import json
 import math
 import os
+import re
+import shlex
 import shutil
 import time
 from functools import lru_cache
 from pathlib import Path
 
 from bisect_cli.errors import UserError
+from bisect_cli.launchers import read_exit
 from bisect_cli.trainers import Command, Trainer, readers, source_state, switches, tree
 from bisect_cli.trainers.placeholders import fill, fill_words
 from bisect_cli.trainers.runfiles import Curve, Progress, Result
@@ -31,7 +34,10 @@ class CommandTrainer(Trainer):
         argv = fill_words(options["command"], values, _flag_words(options, flags, values))
         if attempt > 1 and isinstance(options["resume"], list) and _holds_anything(home / "out"):
             argv += fill_words(options["resume"], values, None)
-        return Command(argv, values["tree"], _environment(options, flags, values), options["stop"]["signal"])
+        commands, root = options["made_of"]["commands"], options["root"]
+        software = {shlex.join(command): {"argv": command, "cwd": root} for command in commands}
+        environment = _environment(options, flags, values)
+        return Command(argv, values["tree"], environment, options["stop"]["signal"], software)
 
     def prepare(self, settings, flags, seed, home, attempt):
         options = settings.spec.options
@@ -63,13 +69,15 @@ class CommandTrainer(Trainer):
 
     def curve(self, settings, home):
         points = {}
-        for metric, series in _series(settings, home).items():
+        for name, series in _series(settings, home).items():
+            metric = settings.metric(name)
             for step, value in series.curve().items():
-                points.setdefault(step, {})[metric] = value
+                if step >= 0 and metric.takes(value):
+                    points.setdefault(step, {})[name] = value
         return Curve(points, settings.spec.options["length"]["steps"] or 0)
 
     def result(self, settings, home, attempt):
-        end, options = _exit(home / f"attempt-{attempt}"), settings.spec.options
+        end, options = read_exit(home / f"attempt-{attempt}"), settings.spec.options
         if not end or end["code"] != 0:
             return ""
         found = _series(settings, home, ended=not end["asked_to_stop"])
@@ -82,14 +90,18 @@ class CommandTrainer(Trainer):
             value = readers.final(series, source.get("final", "last"), metric.higher_is_better)
             if value is None and name in settings.metrics:
                 return readers.explain_nothing(source, series)
-            if value is not None and not math.isfinite(value) and name in settings.metrics:
-                return Result(True, {}, _seconds(home))
-            outside = metric.range and value is not None and not metric.low <= value <= metric.high
-            if outside and math.isfinite(value) and name in settings.metrics:
-                return f"{name} is {value:g}, outside of its range {metric.low:g} to {metric.high:g}: mend one of them"
+            if value is not None and name in settings.metrics:
+                if not math.isfinite(value):
+                    return Result(True, {}, _seconds(home))
+                if not metric.takes(value):
+                    return metric.explain_refusal(value)
             if value is not None and math.isfinite(value):
                 metrics[name] = value
         return Result(False, metrics, _seconds(home))
+
+    def whose(self, settings, home):
+        """What a command writes has no such meaning."""
+        return []
 
     def fingerprint_now(self, settings):
         """None where nothing is known of the code."""
@@ -169,7 +181,7 @@ def _workdir_in_copy(workdir, home):
 
 def _holds_anything(folder):
     """Whether there is something that a further attempt could resume from."""
-    return folder.is_dir() and any(folder.iterdir())
+    return bool(_listed(folder))
 
 
 def _environment(options, flags, values):
@@ -202,10 +214,22 @@ def _series(settings, home, ended=False):
 
 def _attempts(options, home):
     """The folders of the attempts that made the run what it is: not those before it began from nothing once more."""
-    numbers = sorted(int(folder.name.rpartition("-")[2]) for folder in home.glob("attempt-*"))
-    fresh = [int(folder.name.rpartition("-")[2]) for folder in home.glob("out.before-attempt-*")]
+    numbers, fresh = _numbers("attempt-", home), _numbers("out.before-attempt-", home)
     first = numbers[-1] if numbers and options["resume"] == "restart" else max(fresh, default=1)
     return [home / f"attempt-{number}" for number in numbers if number >= first]
+
+
+def _numbers(name, home):
+    """The numbers of the folders of this name and a number, in their order."""
+    found = (re.fullmatch(re.escape(name) + "([0-9]{1,9})", folder) for folder in _listed(home))
+    return sorted(int(match[1]) for match in found if match)
+
+
+def _listed(folder):
+    try:
+        return os.listdir(folder)
+    except OSError:
+        return []
 
 
 @lru_cache(maxsize=512)  # readers of the runs under way, and of the baseline's, which others are compared with
@@ -213,20 +237,11 @@ def _reader(source, home):
     return readers.make_reader(json.loads(source))
 
 
-def _exit(folder):
-    """What the agent noted of an attempt's end, None if it has not ended."""
-    try:
-        end = json.loads((folder / "exit.json").read_text())
-        return {"code": int(end["code"]), "asked_to_stop": bool(end["asked_to_stop"]), "seconds": float(end["seconds"])}
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-
-
 def _seconds(home):
     """Seconds of training so far, over all attempts."""
     total = 0.0
-    for folder in home.glob("attempt-*"):
-        end = _exit(folder)
+    for folder in (home / f"attempt-{number}" for number in _numbers("attempt-", home)):
+        end = read_exit(folder)
         if end:
             total += end["seconds"]
         elif (folder / "claim.json").exists():  # its agent beats until the end

@@ -5,15 +5,15 @@ ever a test order, in which flags are tried; verdicts come from runs alone.
 """
 
 import contextlib
-import json
 import signal
 import subprocess
-from pathlib import Path
 
 from bisect_cli.launchers import process
+from bisect_cli.storage import untrusted
 from bisect_cli.trainers import USER_ERROR, check, trainer_of
 
 SECONDS = 600  # after which a campaign begins without it: it would cost more than its order can save
+MOST_JSON = 1 << 24  # bytes of what it finds
 NO_COMMAND = "the trainer has no parity command"  # report.words leaves that out
 
 
@@ -41,18 +41,20 @@ def digest(file):
     those that build the same graph on or off (placebos), and all others. seconds: what it took. reason: "".
     """
     try:
-        record = json.loads(Path(file).read_text(), parse_constant=lambda _: None)  # the log takes no NaN
+        record = untrusted.read_object(file, MOST_JSON)
         pieces = sorted(record["pieces"], key=_severity, reverse=True)
+        if not all(isinstance(piece["flag"], str) for piece in pieces):
+            return None
         differ = [piece for piece in pieces if not piece["agrees"]]
         agree = [piece for piece in record["pieces"] if piece["agrees"]]
         return {
             "reason": "",
-            "seconds": float(record["seconds"]),
-            "differ": [{key: p[key] for key in ("flag", "error", "p_value", "worst", "reproduce")} for p in differ],
+            "seconds": untrusted.amount(record["seconds"]) or 0.0,
+            "differ": [_worst_of(piece) for piece in differ],
             "same_computation": [piece["flag"] for piece in agree if piece["same_computation"]],
             "agree": [piece["flag"] for piece in agree if not piece["same_computation"]],
         }
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (OSError, KeyError, TypeError, AttributeError):
         return None
 
 
@@ -73,8 +75,21 @@ def _severity(piece):
     """How badly a piece differs: the largest error among its failed checks. A failed check without one (a wrong
     distribution, a NaN, another shape) counts as an error as large as the value.
     """
-    failed = [check["error"] for check in piece["checks"] if not check["agrees"]]
+    failed = [_amount(check["error"]) for check in piece["checks"] if not check["agrees"]]
     return max((1.0 if error is None else error for error in failed), default=0.0)
+
+
+def _worst_of(piece):
+    """What the campaign keeps of a piece that differs. The log takes no NaN."""
+    numbers = {key: _amount(piece[key]) for key in ("error", "p_value")}
+    return {"flag": piece["flag"], **numbers, "worst": piece["worst"], "reproduce": piece["reproduce"]}
+
+
+def _amount(value):
+    """None where there is no finite number. Raises TypeError for what is no number at all."""
+    if value is not None and not isinstance(value, (int, float)):
+        raise TypeError
+    return untrusted.amount(value)
 
 
 @contextlib.contextmanager

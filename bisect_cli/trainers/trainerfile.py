@@ -251,7 +251,7 @@ def _launcher(tables):
     if not isinstance(table, dict) or "name" not in table:
         raise UserError('[launcher]: write name = "slurm" and its options, as partition = "gpu".')
     name, options = table["name"], {key: value for key, value in table.items() if key != "name"}
-    return {"launcher": {"name": name, "options": launchers.parse_options(name, options.items(), "launcher.")}}
+    return {"launcher": {"name": name, "options": launchers.parse_options(name, options.items(), "launcher.{}")}}
 
 
 def _check_placeholders(options):

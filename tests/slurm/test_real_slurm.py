@@ -2,22 +2,27 @@
 
 import json
 import os
+import shlex
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
 import pytest
-from bisecting import Bench, kill, wait_for
+from bisecting import COMMAND, ROOT, Bench, kill, wait_for
 
+from bisect_cli import launchers
 from bisect_cli.analysis import analyse
 from bisect_cli.campaign.events import Began
+from bisect_cli.launchers import process, slurm
 from bisect_cli.storage import store
 
 pytestmark = pytest.mark.slurm
 SCRIPT = Path(__file__).with_name("cluster.sh")
 FAULT = {"segm": [["ROI_ALIGN_MASK"]]}
 OPTIONS = {"poll_seconds": 1.0, "vanish_seconds": 6.0}
+NODES = ["--launcher-option", "nodes=2"]
 WORDS = [word for key, value in OPTIONS.items() for word in ("--launcher-option", f"{key}={value}")]
 START = ("start", "--flags", "L2B5", "--name", "c", "--slots", "4", "--no-parity", "--launcher", "slurm", *WORDS)
 
@@ -112,6 +117,77 @@ def test_a_daemon_that_dies_alone_leaves_its_runs_going_and_none_is_there_twice(
     subprocess.run(["sh", SCRIPT, "node", killed[0][-1], cluster], check=True)
     check_named(bench, again=1)
     assert [event["reason"] for event in bench.events() if event.get("outcome") == "evicted"]
+
+
+def test_the_controller_may_be_a_job_itself(bench):
+    """What Slurm has put into its environment is not for its jobs: two tasks, and memory by CPU."""
+    bench.set(breaks=FAULT, seconds=0.3)
+    trainer = json.dumps(["srun", *bench.trainer])
+    words = [sys.executable, "-c", COMMAND, trainer, *START, "--launcher-option", "memory=100M"]
+    outer = ["sbatch", "--wait", "--ntasks=2", "--mem-per-cpu=10M", f"--chdir={bench.folder}", "--output=outer.txt"]
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run([*outer, f"--wrap=exec {shlex.join(words)}"], env=env, stdout=subprocess.PIPE)
+    assert done.returncode == 0, (bench.folder / "outer.txt").read_text()
+    check_named(bench, again=0)
+
+
+TASK = """
+import os, pathlib, signal, sys, time
+out = pathlib.Path(sys.argv[1])
+name = os.environ["SLURMD_NODENAME"]
+def save(*_):
+    (out / f"{name}.saved").touch()
+    sys.exit(143)
+signal.signal(signal.SIGTERM, save if sys.argv[2] == "asked" else signal.SIG_IGN)
+(out / f"{name}.new").write_text(str(os.getpid()))
+(out / f"{name}.new").rename(out / f"{name}.pid")
+time.sleep(600)
+"""
+
+
+@pytest.mark.parametrize("how", ["asked", "killed", "killed by Slurm"])
+def test_a_command_that_calls_srun_ends_with_its_tasks_on_all_nodes(cluster, tmp_path, how):
+    (tmp_path / "task.py").write_text(TASK)
+    argv = ["srun", "--kill-on-bad-exit=0", sys.executable, str(tmp_path / "task.py"), str(tmp_path), how]
+    launcher = slurm.Slurm(1, {**OPTIONS, "nodes": 2})
+    (tmp_path / "c").mkdir()
+    launcher.open(tmp_path / "c", how.replace(" ", ""), [])
+    handle = launcher.prepare(launchers.Job(argv, str(tmp_path), tmp_path / "c" / "trials" / "t01", key="t01-1"))
+    handle.go()
+    wait_for(lambda: launcher.refresh() or handle.poll() or len(list(tmp_path.glob("*.pid"))) == 2)
+    pids = [int(path.read_text()) for path in tmp_path.glob("*.pid")]
+    wait_for(lambda: handle.poll() or handle.state == "running")
+    if how == "asked":
+        handle.ask_to_stop()
+    elif how == "killed":
+        handle.kill()
+    else:
+        subprocess.run(["scancel", "--full", "--signal=KILL", handle.ticket["job"]], check=True)
+    wait_for(lambda: launcher.refresh() or handle.poll())
+    wait_for(lambda: not any(process.identity(pid) for pid in pids))
+    assert len(pids) == 2 and len(list(tmp_path.glob("*.saved"))) == (2 if how == "asked" else 0)
+    if how == "asked":
+        assert handle.poll().outcome == launchers.EVICTED
+    wait_for(lambda: squeue("--states=PENDING,RUNNING,COMPLETING", "--format=%i") == [])
+    launcher.close()
+
+
+def test_a_run_of_two_nodes_is_one_job_and_has_the_numbers_of_one_machine(bench, monkeypatch):
+    """The training of this package, a rank a node."""
+    pytest.importorskip("horovod.tensorflow")
+    monkeypatch.setattr(Bench, "trainer", ())
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    run = ["--flags", "MASK_LOSS", "--preset", "tiny", "--set", "steps=6", "--np", "2", "--no-early-stop"]
+    run += ["--no-parity", "--max-runs", "1"]
+    code, out, err = bench.call("start", "--name", "two", *run, "--launcher", "slurm", *WORDS, *NODES)
+    assert code == 3 and "running on node node" in out, out + err
+    code, out, err = bench.call("start", "--name", "one", *run)
+    assert code == 3, out + err
+    two, one = (store.load(bench.runs / name)[0].trials["t01"] for name in ("two", "one"))
+    assert two.state == "finished" and two.metrics == one.metrics and two.fingerprint == one.fingerprint
+    attempt = store.trial_folder(bench.runs / "two", "t01") / "attempt-1"
+    nodes = json.loads((attempt / "claim.json").read_text())["seen"]["SLURM_JOB_NODELIST"]
+    assert nodes.startswith("node[") and two.attempts == 1, nodes  # two of them, in one job
 
 
 def claim(bench, trial):

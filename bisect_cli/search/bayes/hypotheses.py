@@ -23,7 +23,11 @@ TRIPLE, THREE_INDEPENDENT, PAIR_AND_ONE = ((0, 1, 2),), ((0,), (1,), (2,)), ((0,
 
 def as_rows(subsets, flags):
     """Subsets of these flags as an array, bool [C, n]."""
-    return np.array([[flag in subset for flag in flags] for subset in subsets], bool).reshape(-1, len(flags))
+    column, rows = {flag: number for number, flag in enumerate(flags)}, np.zeros((len(subsets), len(flags)), bool)
+    on = [(row, column[flag]) for row, subset in enumerate(subsets) for flag in subset if flag in column]
+    if on:
+        rows[tuple(np.transpose(on))] = True
+    return rows
 
 
 def as_matrix(needs, flags):

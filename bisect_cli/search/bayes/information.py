@@ -13,7 +13,7 @@ import numpy as np
 from scipy.special import expit, ndtr, xlogy
 
 from bisect_cli.evidence.judge import OUTLIER_SHARE
-from bisect_cli.search.bayes.posterior import EXCEPTION_PROBABILITY
+from bisect_cli.search.bayes.posterior import EXCEPTION_PROBABILITY, evenly
 
 BINS = 10  # twice as many give the same to within 1 %
 PATTERNS = 64  # of runs in flight; the likeliest, where there are more
@@ -21,18 +21,29 @@ OWN_DROPS = ((np.arange(8) + 0.5) / 8) ** 1.5  # drops that are a set's own, as 
 
 
 class Outlook:
-    """A Posterior with its Sample, and the runs in flight that will change it."""
+    """A Posterior with its Sample, and the runs in flight that will change it.
 
-    def __init__(self, posterior):
+    sampled: of more than PATTERNS patterns, those kept stand for all, as often as they are likely, instead of being the
+    likeliest. With many runs in flight even the likeliest pattern is rare, and all but known by its first runs.
+    """
+
+    def __init__(self, posterior, sampled=False):
+        self.sampled = sampled
         self.family, sample = posterior.family, posterior.sample
-        joint = np.concatenate([sample.weights, sample.other[None]]).astype(np.float32)  # [H, K]
-        self.joint = joint / joint.sum(axis=1, keepdims=True)  # of the grid points, given each hypothesis
+        joint = np.concatenate([sample.weights, sample.other[None]])  # [H, K]
+        # of the grid points, given each hypothesis; before that, an unlikely one may be below single precision
+        self.joint = (joint / joint.sum(axis=1, keepdims=True)).astype(np.float32)
         self.weights = np.append(posterior.probability, posterior.other).astype(np.float32)[:, None]  # [H, P]
         self.fine, self.broken = bin_chances(sample.grid)
         self.tried = {row.tobytes(): margin for row, margin in zip(sample.subsets, sample.margins)}
         gap = np.cumsum(self.broken - self.fine, axis=1).mean(axis=0)
         self.cut = int(np.argmax(gap)) + 1
         self.untried = self._channel(None)
+
+    @property
+    def entropy(self):
+        """Bits that are not known of the hypotheses."""
+        return float(_entropy(self.weights.sum(axis=1)))
 
     def expect(self, subset):
         """One more run in flight, of a subset: bool [n]."""
@@ -41,20 +52,27 @@ class Outlook:
         low = (if_fine + broken * (if_broken - if_fine)).astype(np.float32)[:, None]
         self.weights = np.concatenate([self.weights * low, self.weights * (1 - low)], axis=1)
         mass = self.weights.sum(axis=0)
-        if len(mass) > PATTERNS:
+        if len(mass) > PATTERNS and self.sampled:
+            kept, times = np.unique(evenly(mass, PATTERNS), return_counts=True)
+            self.weights = self.weights[:, kept] * (times / PATTERNS / mass[kept]).astype(np.float32)
+        elif len(mass) > PATTERNS:
             kept = np.sort(np.argsort(-mass, kind="stable")[:PATTERNS])
             self.weights = self.weights[:, kept] / mass[kept].sum()
 
-    def information(self, subsets):
+    def information(self, subsets, broken=None):
         """Bits that a run of each subset would add to what the runs in flight will say. subsets: bool [C, n]; returns
-        [C].
+        [C]. broken: of `says_broken`, where it is known.
         """
-        broken = self.family.broken(subsets).astype(np.float32)
+        broken = self.says_broken(subsets) if broken is None else broken
         bits = self._bits(broken, *self.untried)
         for number, subset in enumerate(subsets):
             if subset.tobytes() in self.tried or not subset.any():
                 bits[number] = self._bits(broken[number, None], *self._channel_of(subset))[0]
         return np.maximum(bits, 0)
+
+    def says_broken(self, subsets):
+        """Which hypotheses say that which subsets are broken, as numbers to count with, [C, H - 1]."""
+        return self.family.broken(subsets).astype(np.float32)
 
     def _channel_of(self, subset):
         return self._channel(self.tried.get(subset.tobytes())) if subset.any() else (self.joint @ self.fine,) * 2

@@ -1,6 +1,7 @@
 """The search of one metric: whether it is over, which runs it needs, and the Plan to report."""
 
 import math
+from functools import cached_property
 
 import numpy as np
 
@@ -18,6 +19,7 @@ MOST_RUNS_OF_A_SEARCH = 60
 MISFIT_PROBABILITY = 0.5  # of something else, for giving up on hypotheses
 FAINT_RUNS = 24  # without a clearly broken one before an undecided whole set ends the search
 CONFIRMED_EXPLANATIONS = 8  # the likeliest, whose confirmations are planned for
+EXPLANATIONS_AHEAD = 80  # the likeliest, whose confirmations may be made ahead of need: at first each flag's
 SUSPECT_ODDS = 0.1  # of a flag, for it to be shown as under examination
 
 
@@ -65,12 +67,21 @@ class MetricSearch:
             self.required = (RunRequest((), base.runs + 1, why),)
 
     def _expect_confirmations(self):
-        metric = self.metric
-        for belief in metric.likeliest(CONFIRMED_EXPLANATIONS):
+        self.confirmations, self.due = self._confirmations_of(CONFIRMED_EXPLANATIONS)
+
+    def due_ahead(self):
+        """As `due`, of many more explanations, and before the first verdict too."""
+        return self._confirmations_of(EXPLANATIONS_AHEAD)[1]
+
+    def _confirmations_of(self, most):
+        """Those of the likeliest explanations, as `confirmations` and `due`."""
+        metric, confirmations, due = self.metric, {}, {}
+        for belief in metric.likeliest(most):
             for subset, _, _ in confirmation.confirming(metric.flags, belief.culprits, metric.needs):
-                self.confirmations[subset] = self.confirmations.get(subset, 0) + belief.probability
+                confirmations[subset] = confirmations.get(subset, 0) + belief.probability
                 if confirmation.is_due(metric, subset, belief.culprits):
-                    self.due[subset] = self.due.get(subset, 0) + belief.probability
+                    due[subset] = due.get(subset, 0) + belief.probability
+        return confirmations, due
 
     def _confirm(self):
         """The best hypothesis is the result, once the runs that it rests on have ended."""
@@ -98,8 +109,13 @@ class MetricSearch:
         awaited += [one for one, _, _ in confirmation.confirming(metric.flags, metric.culprits, metric.needs)]
         if not metric.table or subset in awaited:  # however little it says, the search does not end without it
             return Relevance(True, log_odds)
-        bits = Outlook(metric.posterior.likeliest()).information(row)[0] if self.by_information else 0.0
+        bits = self._outlook.information(row)[0] if self.by_information else 0.0
         return Relevance(bool(bits >= SPARE_SLOT_BITS), log_odds)
+
+    @cached_property
+    def _outlook(self):
+        """With no run in flight."""
+        return Outlook(self.metric.posterior.likeliest())
 
     # The set is undecided, and so is all else
 

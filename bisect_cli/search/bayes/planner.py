@@ -1,8 +1,10 @@
 """One planning step of the search that weighs explanations: from a Question to an Answer."""
 
+import math
+
 from bisect_cli.evidence.judge import CRASHED, MOST_RUNS
 from bisect_cli.search import Answer, Plan, RunRequest
-from bisect_cli.search.bayes import crashes
+from bisect_cli.search.bayes import ahead, crashes
 from bisect_cli.search.bayes.metric_search import MetricSearch
 from bisect_cli.search.bayes.worth import CANCEL_BITS, LAST_RUN_BITS, LIKELY_RUN_BITS, SPARE_SLOT_BITS, Worth
 
@@ -60,15 +62,20 @@ class Planner:
             self._request((), seeds, "baseline")
             if self.flags not in self.begun:
                 self._request(self.flags, 1, "the whole set")
+            more = min(self.question.slots - seeds - 1, math.ceil(ahead.BASELINE_RUNS * self.question.eager))
+            if more > 0:
+                self._request((), seeds + more, "baseline")
 
     def _explore(self, searches):
         """Requests what is in flight and still matters, then fills the free slots; returns what is in flight in vain.
 
         Invariant: whatever is requested is expected by `worth` before another subset is chosen.
         """
-        worth = Worth(searches, self.flags, self.question.groups, self.question.needs, self.table)
+        worth = self._worth(searches)
         vain = self._keep_in_flight(searches, worth)
         free = self._fill(searches, worth, self._free_slots(worth))
+        if free > 0 and self.requests and self.question.eager:
+            self._fill_ahead(searches, free)
         if free <= 0 and not self.requests:  # what is worth a run has to wait for these
             for subset in vain:
                 self._request(subset, self.begun[subset], "in flight")
@@ -108,15 +115,42 @@ class Planner:
         """Requests the most informative runs, one a slot; returns the slots that stay free."""
         least = LIKELY_RUN_BITS if all(search.metric.is_sufficient for search in searches) else LAST_RUN_BITS
         while free > 0:
-            spent = [subset for subset in {**self.begun, **self.requests} if not self._may_run(subset)]
-            chosen = worth.best(spent, SPARE_SLOT_BITS if self.requests else least)
+            chosen = worth.best(self._spent(), SPARE_SLOT_BITS if self.requests else least)
             if chosen is None:
                 break
-            subset, why = chosen
-            self._request(subset, self.begun.get(subset, 0) + self._missing(subset) + 1, why)
-            worth.expect(subset)
+            self._add(worth, *chosen)
             free -= 1
         return free
+
+    def _fill_ahead(self, searches, free):
+        """Requests runs that may be needed next, in slots that would stay free, as far as `eager` goes."""
+        worth, due, out = self._worth(searches, sampled=True), {}, {}
+        for search in searches:
+            for subset, probability in search.due_ahead().items():
+                due[subset] = max(probability, due.get(subset, 0.0))
+        most = ahead.most_in_flight(self.question.eager, ahead.runs_left(worth, due))
+        for subset, request in self.requests.items():
+            out[subset] = request.runs - (self.table[subset].runs if subset in self.table else 0)
+            for _ in range(out[subset] if subset else 0):
+                worth.expect(subset)
+        chooser = ahead.Ahead(worth, due, out, self.question.eager)
+        for _ in range(min(free, most - sum(out.values()))):
+            chosen = chooser.best(self._spent())
+            if chosen is None:
+                break
+            self._add(worth, *chosen)
+
+    def _worth(self, searches, sampled=False):
+        return Worth(searches, self.flags, self.question.groups, self.question.needs, self.table, sampled)
+
+    def _spent(self):
+        """The subsets of which no further run can be requested."""
+        return [subset for subset in {**self.begun, **self.requests} if not self._may_run(subset)]
+
+    def _add(self, worth, subset, why):
+        """Requests one more run of a subset."""
+        self._request(subset, self.begun.get(subset, 0) + self._missing(subset) + 1, why)
+        worth.expect(subset)
 
     def _missing(self, subset):
         """The runs of a subset that are requested and have not begun."""

@@ -30,6 +30,7 @@ GRID_CELLS = 4_000_000
 GRID_POINTS = 40  # that stand for all in plans
 # What verdicts that carry no more than their odds come from: a run held against the middle of the gap errs in 5 %.
 ODDS_ONLY = ParameterGrid(*np.array([[0.0], [0.5], [0.02], [0.066], [1.0]]))
+BROKEN_CELLS = 1 << 24  # subsets times hypotheses that are looked at together: 80 MB
 LOG_FLOOR = -80  # logarithm of what counts as nothing; much smaller numbers are slow in single precision
 DIGITS = 4  # of probabilities and bits that count in comparisons; single precision is good for five
 
@@ -100,7 +101,7 @@ class Evidence(NamedTuple):
             return self
         logs = self.grid.log_weight + np.logaddexp(self.fine, self.broken).sum(axis=0)
         weight = np.exp(logs - logs.max())
-        some = _sample(weight, most)
+        some = evenly(weight, most)
         grid = _points(self.grid, some)
         grid = grid._replace(log_weight=grid.log_weight - np.log(weight[some]))
         return self._replace(fine=self.fine[:, some], broken=self.broken[:, some], grid=grid)
@@ -129,18 +130,22 @@ def weigh(family, evidence):
     other = np.log(UNEXPLAINED_PRIOR) + grid.log_weight + np.where(whole, if_broken, either).sum(axis=0)
     base = np.log1p(-UNEXPLAINED_PRIOR) + grid.log_weight + if_fine.sum(axis=0)
     margins = (if_broken - if_fine).astype(np.float32)
-    broken = family.broken(evidence.subsets).astype(np.float32)
-    weights = margins.T @ broken  # [K, H]; in place from here on, it may be large
+    base, other = base - base.max(), other - base.max()  # of hundreds of runs, too large for single precision
+    weights = np.zeros((len(base), len(family)), np.float32)  # [K, H]; changed in place, it may be large
+    rows = max(1, BROKEN_CELLS // len(family))
+    for start in range(0, len(margins), rows):
+        some = slice(start, start + rows)
+        weights += margins[some].T @ family.broken(evidence.subsets[some]).astype(np.float32)
     weights += base[:, None].astype(np.float32)
     weights += family.log_prior.astype(np.float32)
     weights[:, family.single] += _log_prior_of_one_culprit(grid)[:, None].astype(np.float32)
     top = max(weights.max(), other.max())
     weights -= np.float32(top)
     np.exp(np.maximum(weights, LOG_FLOOR, out=weights), out=weights)
-    other = np.exp(other - top)
+    other = np.exp(np.maximum(other - top, LOG_FLOOR))
     by_point = weights.sum(axis=1) + other
     total = by_point.sum()
-    some = _sample(by_point, min(GRID_POINTS, len(by_point)))
+    some = evenly(by_point, min(GRID_POINTS, len(by_point)))
     share = 1 / by_point[some] / len(some)
     shares = (weights[some] * share[:, None]).T, other[some] * share
     sample = Sample(*shares, _points(grid, some), evidence.subsets, margins[:, some])
@@ -162,6 +167,6 @@ def _points(grid, some):
     return ParameterGrid(*(each[some] for each in grid))
 
 
-def _sample(weights, number):
+def evenly(weights, number):
     """Indices that stand for all, in their order: as often as their weights say, at equal steps, so always the same."""
     return np.searchsorted(np.cumsum(weights), (np.arange(number) + 0.5) / number * weights.sum())

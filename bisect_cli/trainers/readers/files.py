@@ -1,36 +1,14 @@
-"""Files that a training is writing: opened without waiting, and read on from where the last look ended.
+"""Files that a training is writing: opened without waiting, and read on from where the last look ended."""
 
-Nothing but regular files is read. A pipe would wait for its writer, a device has no end; a link may lead to either, and
-what a path names may change between two looks at it. So a file is looked at before it is opened (to open a device may
-already do something) and after.
-"""
-
-import contextlib
 import os
 import stat
+
+from bisect_cli.storage.untrusted import opened
 
 CHUNK = 1 << 18  # bytes at a time
 PROOF = 256  # bytes before the place where reading goes on, by which a file is known again
 SAMPLE = 1 << 18  # bytes at a file's beginning and end that show what kind of lines it has
 GONE = (FileNotFoundError, NotADirectoryError)
-
-
-@contextlib.contextmanager
-def opened(path):
-    """-> (descriptor, os.stat_result) of a regular file. Raises FileNotFoundError if it is none, else OSError."""
-    _refuse_others(path, os.stat(path))
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
-    try:
-        status = os.fstat(descriptor)
-        _refuse_others(path, status)
-        yield descriptor, status
-    finally:
-        os.close(descriptor)
-
-
-def _refuse_others(path, status):
-    if not stat.S_ISREG(status.st_mode):
-        raise FileNotFoundError(f"{path} is no regular file")
 
 
 class Followed:

@@ -1,12 +1,12 @@
 """JSON: one object in a file, written as a whole."""
 
-import os
-
-from bisect_cli.trainers.readers import files, values
+from bisect_cli.storage.untrusted import opened, parse_json, read_from
+from bisect_cli.trainers.readers import values
 from bisect_cli.trainers.readers.keyed import KeyedReader
 from bisect_cli.trainers.readers.lines import text_of
+from bisect_cli.trainers.readers.series import thinned
 
-MOST_FILE = 1 << 26  # bytes
+MOST_FILE = 1 << 25  # bytes
 
 
 class JsonFile:
@@ -21,11 +21,12 @@ class JsonFile:
 
     def read(self, descriptor, end):
         found = values.look_up(parse(descriptor, end), self.key)
-        if isinstance(found, list):
-            points = [(i, values.number(value)) for i, value in enumerate(found, 1)]
-        else:
-            points = [(None, values.number(found))]
-        self.points = [point for point in points if point[1] is not None]
+        points = enumerate(found, 1) if isinstance(found, list) else [(None, found)]
+        self.points = []
+        for step, value in ((step, values.number(value)) for step, value in points):
+            if value is not None:
+                self.points.append((step, value))
+                self.points = thinned(self.points)
 
     def unended(self):
         return ()
@@ -33,17 +34,7 @@ class JsonFile:
 
 def parse(descriptor, end):
     """What is in an open file; None if it is too large or no JSON."""
-    return values.parse_json(text_of(_bytes(descriptor, end))) if end <= MOST_FILE else None
-
-
-def _bytes(descriptor, end):
-    data = bytearray()
-    while len(data) < end:
-        chunk = os.pread(descriptor, min(files.CHUNK, end - len(data)), len(data))
-        if not chunk:
-            break
-        data += chunk
-    return bytes(data)
+    return parse_json(text_of(read_from(descriptor, end))) if end <= MOST_FILE else None
 
 
 class JsonReader(KeyedReader):
@@ -54,7 +45,7 @@ class JsonReader(KeyedReader):
         found = {}
         for path in paths:
             try:
-                with files.opened(path) as (descriptor, status):
+                with opened(path) as (descriptor, status):
                     record = parse(descriptor, status.st_size)
             except OSError:
                 continue

@@ -2,6 +2,7 @@
 
 import re
 
+from bisect_cli.storage.untrusted import parse_json
 from bisect_cli.trainers.readers import values
 from bisect_cli.trainers.readers.keyed import KeyedReader
 from bisect_cli.trainers.readers.lines import LineParser, sample_of
@@ -21,7 +22,7 @@ class JsonLines(LineParser):
 
     def points_of(self, text):
         self._count += 1
-        record = values.parse_json(text) if self._mark in text else None
+        record = parse_json(text) if self._mark in text else None
         value = values.number(values.look_up(record, self.key))
         if value is None:
             return ()
@@ -49,7 +50,7 @@ class JsonLinesReader(CountingReader):
         found = {}
         for path in paths:
             for line in sample_of(path):
-                record = values.parse_json(line)
+                record = parse_json(line)
                 found.update(values.flat(record))
                 value = values.look_up(record, self.source["key"])
                 found.update({} if value is None else {self.source["key"]: value})

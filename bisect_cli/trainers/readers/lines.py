@@ -5,6 +5,7 @@ import os
 import re
 
 from bisect_cli.trainers.readers import files
+from bisect_cli.trainers.readers.series import thinned
 
 MOST_LINE = 1 << 20  # bytes; what is longer is no line of a metric, and is not kept
 END = re.compile(rb"[\r\n]")  # a progress bar ends its lines with \r alone
@@ -42,6 +43,7 @@ class LineParser:
         for line in data[:cut].splitlines():
             if len(line) <= MOST_LINE:
                 self.points += self._points_of(line)
+        self.points = thinned(self.points)
         if len(self.rest) > MOST_LINE:
             self.rest, self._skipping = b"", True
 

@@ -1,7 +1,10 @@
 """A metric of one run, as far as it has been written."""
 
 import math
+from operator import itemgetter
 from typing import NamedTuple
+
+MOST_POINTS = 1 << 18  # of a file, which are some 30 MiB
 
 
 class Series(NamedTuple):
@@ -25,3 +28,17 @@ class Series(NamedTuple):
     def last_step(self):
         """The step that was written last; after a crash it may lie below those before. None if there is none."""
         return next((step for step, _ in reversed(self.points) if step is not None), None)
+
+
+def thinned(points):
+    """Points of a file without every second one of the first half, if they are too many: those that a rule may ask for,
+    the last ones, the lowest and the highest, stay.
+    """
+    while len(points) > MOST_POINTS:
+        half = len(points) // 2
+        finite = [point for point in enumerate(value for _, value in points[:half]) if math.isfinite(point[1])]
+        kept = {*range(0, half, 2)}
+        for choose in (min, max):
+            kept.update([choose(finite, key=itemgetter(1))[0]] if finite else [])
+        points = [points[i] for i in sorted(kept)] + points[half:]
+    return points

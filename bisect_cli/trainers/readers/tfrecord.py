@@ -8,6 +8,8 @@ sound, too. (tensorflow.org/tutorials/load_data/tfrecord, tensorflow/core/lib/io
 import os
 import struct
 
+from bisect_cli.trainers.readers.series import thinned
+
 HEADER, FOOTER = 12, 4
 MOST_RECORD = 1 << 26  # bytes; pictures may be in one record with numbers, what is longer is passed over
 MOST_CHECKED = 1 << 20  # bytes; a checksum takes a second for some 10 MiB here
@@ -71,6 +73,7 @@ class RecordParser:
             return False
         try:
             self.points += self.points_of(data)
+            self.points = thinned(self.points)
         except ValueError:
             return False
         return True

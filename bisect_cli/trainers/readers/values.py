@@ -1,41 +1,18 @@
 """From what stands in a file to a number: whatever is none is None, and nothing raises."""
 
-import json
 import math
 
-MOST_DIGITS = 18  # of a whole number; Python turns longer ones into numbers in quadratic time, or refuses to
+from bisect_cli.storage.untrusted import number
 
-
-def number(value):
-    """A float. NaN and the infinities are numbers if they stand there as such; what is too large for a float is not."""
-    if isinstance(value, bool) or (isinstance(value, str) and "_" in value):
-        return None
-    try:
-        found = float(value)
-    except (TypeError, ValueError, OverflowError):
-        return None
-    overflown = math.isinf(found) and isinstance(value, str) and "inf" not in value.lower()
-    return None if overflown else found
+MOST_STEP = 10**15  # what is larger is no step
 
 
 def step(value):
-    """A step: an int, or a float where it is a fraction (of an epoch, say)."""
+    """A step: an int, or a float where it is a fraction (of an epoch, say); None for what is none."""
     found = number(value)
-    if found is None or not math.isfinite(found):
+    if found is None or not math.isfinite(found) or abs(found) > MOST_STEP:
         return None
     return int(found) if found.is_integer() else found
-
-
-def whole(digits):
-    return int(digits) if len(digits) <= MOST_DIGITS else number(digits)
-
-
-def parse_json(text):
-    """What a JSON text holds, however deep it nests and however long its numbers are; None if it is not JSON."""
-    try:
-        return json.loads(text, parse_int=whole, parse_float=number)
-    except (ValueError, RecursionError):
-        return None
 
 
 def look_up(record, key):
