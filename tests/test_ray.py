@@ -89,8 +89,15 @@ def check_named(cluster, state, again=0):
 
 def follow(launcher, handle):
     """The Exit of a handle."""
-    wait_for(lambda: launcher.refresh() or handle.poll() is not None)
-    return handle.poll()
+    ends = []
+
+    def look():
+        launcher.refresh()
+        ends.append(handle.poll())
+        return ends[-1] is not None
+
+    wait_for(look)
+    return ends[-1]
 
 
 # --- whole bisects

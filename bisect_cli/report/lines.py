@@ -136,7 +136,8 @@ def _stuck(event, state, _):
 def _trouble(event, *_):
     if not event.words:
         return "the scheduler answers again"
-    return f"the scheduler does not answer as it should, so nothing is decided of the runs; it is asked again: {event.words}"
+    what = "the scheduler does not answer as it should, so nothing is decided of the runs; it is asked again"
+    return f"{what}: {event.words}"
 
 
 def _reattached(event, state, _):
