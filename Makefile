@@ -58,7 +58,7 @@ prerequisites:
 test: prerequisites $(VENV)/installed-horovod
 	$(BIN)/python -m pytest --expect-training $(PYTEST_ARGS)
 
-# On the oldest and the newest Python all of them; the Pythons between share them out.
+# On the oldest Python all of them; the others share them out.
 test-core:
 	@pythons=$$(PYTHON="$(CORE_PYTHONS)" sh scripts/prerequisites.sh core) && \
 	    sh scripts/test_core.sh "$$pythons" $(PYTEST_ARGS)

@@ -3,13 +3,13 @@
 #
 #   test_core.sh "PYTHON..." [WORDS FOR PYTEST...]    the interpreters, the oldest first
 #
-# The oldest and the newest Python run all tests. Those between share them out, for what works on both ends seldom breaks
-# in the middle; with words for pytest each runs what they choose. The tests mostly wait for processes, so two Pythons go
-# at a time, more would make them race; the output of each comes when it has ended.
+# The oldest Python runs all tests. The others share them out, for what works on the oldest, and with the training on
+# another (`make test`), seldom breaks elsewhere; with words for pytest each runs what they choose. The tests mostly wait
+# for processes, so two Pythons go at a time, more would make them race; the output of each comes when it has ended.
 
 pythons=$1
 shift
-between=$(($(echo "$pythons" | wc -w) - 2))
+others=$(($(echo "$pythons" | wc -w) - 1))
 mkdir -p .venv-core
 rm -f .venv-core/*.log .venv-core/*.passed
 
@@ -42,21 +42,15 @@ for python in $pythons; do
 done
 echo "core tests on $(for python in $pythons; do version_of "$python"; done | xargs echo): two at a time, minutes each"
 number=0
-middle=
 for python in $pythons; do
-    if [ $number -eq 0 ] || [ $number -gt $between ]; then
+    if [ $number -eq 0 ]; then
         run "$python" "$@" &
+    elif [ $# -eq 0 ]; then
+        run "$python" "--part=$number/$others"
     else
-        middle="$middle $python"
+        run "$python" "$@"
     fi
     number=$((number + 1))
-done
-wait
-number=0
-for python in $middle; do
-    number=$((number + 1))
-    if [ $# -eq 0 ]; then run "$python" "--part=$number/$between" & else run "$python" "$@" & fi
-    [ $((number % 2)) -eq 1 ] || wait
 done
 wait
 
