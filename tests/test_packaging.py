@@ -68,6 +68,10 @@ def test_every_requirement_is_bounded_and_has_its_reason(root, setup_cfg):
         assert above, f"{requirement} has no reason above it"
 
 
+# Python 3.10 does not know yet what came with 3.11.
+STDLIB = {*getattr(sys, "stdlib_module_names", ()), "tomllib"}
+
+
 def imports(root, package):
     """{what the modules of a package import from elsewhere, by what pip calls it: the files that do}."""
     found = {}
@@ -79,7 +83,7 @@ def imports(root, package):
                 names = [node.module]
             else:
                 continue
-            for top in {name.partition(".")[0] for name in names} - sys.stdlib_module_names - set(PACKAGES):
+            for top in {name.partition(".")[0] for name in names} - STDLIB - set(PACKAGES):
                 found.setdefault(DISTRIBUTION_OF.get(top, top), []).append(str(path.relative_to(root)))
     return found
 
