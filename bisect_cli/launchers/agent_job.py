@@ -7,9 +7,10 @@ import os
 import time
 from pathlib import Path
 
-from bisect_cli.launchers import LOST, Exit, Handle, read_claim, read_exit, write_job
+from bisect_cli.launchers import LOST, Exit, Handle, Launcher, read_claim, read_exit, write_job
 from bisect_cli.storage import untrusted
 
+SLOTS = 8  # by default: the cluster's machines are not ours to count
 NOW = "now"  # in the file `stop`: the run is not asked first
 MOST_BEAT = 64  # bytes of a heartbeat
 TRIES = 3  # of one run that no node could start, after which no other will
@@ -36,11 +37,28 @@ def prepare_folder(job, vanish_seconds, cpus=None):
     write_job(job._replace(env={"PYTHONUNBUFFERED": "1", **threads, **job.env}), beat=vanish_seconds / 10)
 
 
+class AgentLauncher(Launcher):
+    """Runs as jobs of a scheduler. uid: of the campaign. seen: whether any node has seen the campaign's folder."""
+
+    queues = True
+
+    def __init__(self, slots=None, options=None, fills_machine=False):
+        self.slots, self.options = slots or SLOTS, options or {}
+        self.poll_seconds = self.options.get("poll_seconds", 10.0)
+        self.vanish_seconds = self.options.get("vanish_seconds", 120.0)  # NFS clients may look once in 60 s
+        self.lag = min(self.vanish_seconds, 30.0)
+        self.folder, self.uid = None, ""
+        self.seen = False
+
+    def close(self):
+        self.scheduler.finish(seconds=20)
+
+
 class AgentJob(Handle):
     """An attempt as a job of a scheduler.
 
-    launcher: has `vanish_seconds`, `scheduler` and `seen`, whether any node has seen our folder. reattached: the job of
-    the ticket may be that of a folder which this one was copied from, and gets no commands until it has been listed.
+    launcher: an AgentLauncher. reattached: the job of the ticket may be that of a folder which this one was copied
+    from, and gets no commands until it has been listed.
     """
 
     def __init__(self, launcher, ticket, folder, reattached=False):

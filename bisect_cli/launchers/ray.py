@@ -14,11 +14,10 @@ import time
 from pathlib import Path
 
 from bisect_cli.errors import UserError
-from bisect_cli.launchers import Launcher, Option, agent_job, ray_api, read_claim
+from bisect_cli.launchers import Option, agent_job, ray_api, read_claim
 from bisect_cli.launchers.ray_job import Job
 from bisect_cli.launchers.scheduler import Scheduler
 
-SLOTS = 8  # by default: the cluster's machines are not ours to count
 OLDEST = (2, 9)  # of Ray; tried are 2.51 and 2.60
 LABELS = (2, 54)  # the first Ray that lets the labels of a node choose it
 AGAIN = (401, 403, 408, 429)  # HTTP: refused now, not for good
@@ -26,12 +25,11 @@ UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 SELECTOR = "entrypoint_label_selector"
 
 
-class Ray(Launcher):
-    """uid: of the campaign. {key: why}: refusals, of the jobs that Ray will never take; early_ends, of those that it
-    has ended before they began, and that it is given again.
+class Ray(agent_job.AgentLauncher):
+    """{key: why}: refusals, of the jobs that Ray will never take; early_ends, of those that it has ended before they
+    began, and that it is given again.
     """
 
-    queues = True
     OPTIONS = {  # noqa: RUF012 - never written to
         "address": Option(str, "Ray's dashboard; by default RAY_API_SERVER_ADDRESS, or http://127.0.0.1:8265"),
         "cpus": Option(int, "of a run; 1 by default"),
@@ -46,18 +44,13 @@ class Ray(Launcher):
     }
 
     def __init__(self, slots=None, options=None, fills_machine=False):
-        self.slots, self.options = slots or SLOTS, options or {}
-        self.vanish_seconds = self.options.get("vanish_seconds", 120.0)  # NFS clients may look once in 60 s
-        self.lag = min(self.vanish_seconds, 30.0)
-        self.folder, self.uid = None, ""
-        self.seen = False  # whether any node has seen our folder
+        super().__init__(slots, options, fills_machine)
         self.refusals, self.early_ends = {}, {}
         self._answered = {}  # key -> when its submission was answered: what was listed before says nothing
         self._graces = {}
         self._keys, self._looked = set(), 0.0
         self._knows_labels = True
         self.api = ray_api.Api(self.options)
-        self.poll_seconds = self.options.get("poll_seconds", 10.0)
         self.scheduler = Scheduler(ray_api.ALL_JOBS, ray_api.parse_jobs, _is_settled, self.poll_seconds, self._call)
 
     @property
@@ -104,9 +97,6 @@ class Ray(Launcher):
             for key, listed in self._own(snapshot.jobs):
                 if key not in self._keys and listed.status in ("PENDING", "RUNNING"):
                     self.scheduler.do(ray_api.stop(key))  # parity's, of a controller that died
-
-    def close(self):
-        self.scheduler.finish(seconds=20)
 
     def submit(self, key, folder, avoid=()):
         """Has Ray take a job, as soon as it does. avoid: names of nodes."""

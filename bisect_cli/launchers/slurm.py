@@ -15,10 +15,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from bisect_cli.errors import UserError
-from bisect_cli.launchers import Launcher, Option, Unavailable, agent_job, scheduler
+from bisect_cli.launchers import Option, Unavailable, agent_job, scheduler
 from bisect_cli.launchers.slurm_job import Job
 
-SLOTS = 8  # by default: the cluster's machines are not ours to count
 SECONDS = 15  # that the loop waits for Slurm to take a job; as one of unknown fate is looked up, it may be short
 OF_JOB = re.compile("SLURM|SBATCH_(?:CPU|MEM)_BIND|SRUN_DEBUG|CUDA_VISIBLE_DEVICES|GPU_DEVICE_ORDINAL")
 SCRIPT = '#!/bin/sh\nexec "$@"\n'  # the agent takes the place of the script's shell, so that signals reach it
@@ -82,10 +81,9 @@ def sbatch(words):
     return scheduler.call(["sbatch", *words], SECONDS, env if inside else None)
 
 
-class Slurm(Launcher):
-    """uid: of the campaign."""
+class Slurm(agent_job.AgentLauncher):
+    """A job an attempt."""
 
-    queues = True
     OPTIONS = {  # noqa: RUF012 - never written to
         "partition": Option(str, "where jobs go"),
         "account": Option(str, "whose time is used"),
@@ -102,12 +100,7 @@ class Slurm(Launcher):
     }
 
     def __init__(self, slots=None, options=None, fills_machine=False):
-        self.slots, self.options = slots or SLOTS, options or {}
-        self.poll_seconds = self.options.get("poll_seconds", 10.0)
-        self.vanish_seconds = self.options.get("vanish_seconds", 120.0)  # NFS clients may look once in 60 s
-        self.lag = min(self.vanish_seconds, 30.0)
-        self.folder, self.uid = None, ""
-        self.seen = False  # whether any node has seen our folder
+        super().__init__(slots, options, fills_machine)
         self._ids, self._unsure = set(), set()
         self._not_before, self._looked = 0.0, 0.0
         self._refusal = ""
@@ -158,9 +151,6 @@ class Slurm(Launcher):
             for number, listed in snapshot.jobs.items():
                 if self._is_orphan(number, listed):
                     self.scheduler.do(["scancel", number])
-
-    def close(self):
-        self.scheduler.finish(seconds=20)
 
     def listed(self, number, since):
         """The Listed of a job, GONE if it is not shown; None if Slurm has not been asked since then."""
