@@ -90,7 +90,7 @@ def main():
     every = next((int(one.partition("=")[2]) * STEPS // 1000 for one in given.set if one.startswith("eval_every=")), 0)
     for step in range(first + 1, STEPS + 1):
         time.sleep(seconds)
-        state.write_text(json.dumps({"step": step}))
+        replace(state, json.dumps({"step": step}))  # else a kill leaves it empty, and the next attempt crashes
         with open(out / "metrics.jsonl", "a") as file:
             print(json.dumps({"step": step, "steps": STEPS, "wall": step * seconds, "total_loss": 1 / step}), file=file)
             if "curves" in table and every and step % every == 0 and step < STEPS:
@@ -114,8 +114,7 @@ def main():
         text = text.replace('"metrics": {', '"metrics": {' + table["more"] + ", ", 1)
     if "poison" in table and set(table["poison"][0]) == set(flags):
         text = table["poison"][1]
-    (out / "result.tmp").write_text(text)
-    os.replace(out / "result.tmp", out / "result.json")
+    replace(out / "result.json", text)
 
 
 def parity(table_path, table, words):
@@ -164,6 +163,12 @@ def evaluation(table, flags, seed, step, seconds):
     found = {key: part * value for key, value in accuracies(table, flags, seed).items()}
     found = {key: value + noise.uniform(-1, 1) * table["curves"] for key, value in found.items()}
     return {"step": step, "steps": STEPS, "wall": step * seconds, **found}
+
+
+def replace(path, text):
+    """Writes a file whole or not at all."""
+    path.with_suffix(".tmp").write_text(text)
+    os.replace(path.with_suffix(".tmp"), path)
 
 
 def note(table_path, line):
