@@ -9,10 +9,9 @@ import time
 
 import fake_ray
 import pytest
-from bisecting import Bench, kill, wait_for
+from bisecting import Bench, check_named, kill, results, wait_for
 
 from bisect_cli import launchers
-from bisect_cli.analysis import analyse
 from bisect_cli.campaign import events
 from bisect_cli.errors import UserError
 from bisect_cli.launchers import Job, ray, ray_api, scheduler
@@ -73,20 +72,6 @@ def cluster(tmp_path, monkeypatch):
     made.ray.close()
 
 
-def outcomes(cluster):
-    return [event["outcome"] for event in cluster.events() if event["kind"] == "ended"]
-
-
-def check_named(cluster, state, again=0):
-    """The right verdict, no run twice at a time, and none resumed but the `again`. Perhaps a few more: on a machine
-    under load a heartbeat may come so late that a job counts as dead.
-    """
-    assert state.state == "finished"
-    assert [culprit.flags for culprit in analyse(state).plans["segm"].culprits] == [("ROI_ALIGN_MASK",)]
-    assert not any(line.startswith("TWICE") for line in cluster.starts())
-    assert again <= len(cluster.starts()) - len(set(cluster.starts())) <= again + 3
-
-
 def follow(launcher, handle):
     """The Exit of a handle."""
     ends = []
@@ -105,11 +90,9 @@ def follow(launcher, handle):
 
 def test_a_whole_bisect_is_as_on_this_machine(cluster):
     state = cluster.go()
-    check_named(cluster, state)
+    check_named(cluster)
     local = cluster.run("local", slots=3, parity=False)
-    assert {(t.flags, t.seed): t.metrics for t in state.trials.values()} == {
-        (t.flags, t.seed): t.metrics for t in local.trials.values()
-    }
+    assert results(state) == results(local)
     assert {trial.node for trial in state.trials.values()} == {"n1", "n2", "n3"}
     assert len(cluster.ray.jobs) == len(state.trials)
     assert all(key.startswith(f"mb-{state.settings.uid}-t") for key in cluster.ray.jobs)
@@ -125,8 +108,8 @@ def test_whatever_a_submission_is_answered_every_run_is_there_once(cluster, monk
     cluster.ray.submissions = ["", fault, fault, "", fault]
     troubles = []
     state = cluster.go(listen=lambda event, *_: troubles.append(event) if isinstance(event, events.Trouble) else None)
-    check_named(cluster, state)
-    assert set(outcomes(cluster)) == {"finished"}
+    check_named(cluster)
+    assert set(cluster.outcomes()) == {"finished"}
     assert len(cluster.ray.jobs) == len(state.trials)
     assert bool(troubles) == (fault != "twice")
 
@@ -148,8 +131,8 @@ def test_a_run_whose_job_dies_is_resumed(cluster, how):
                     del cluster.ray.jobs[key]
 
     state = cluster.go(listen=cluster.once_running(end))
-    check_named(cluster, state, again=1)
-    assert set(outcomes(cluster)) - {"finished"} == {
+    check_named(cluster, again=1)
+    assert set(cluster.outcomes()) - {"finished"} == {
         {"it is forgotten": "lost", "it is killed": "crashed"}.get(how, "evicted")
     }
     assert sum(trial.crashes for trial in state.trials.values()) == (how == "it is killed")
@@ -164,9 +147,9 @@ def test_a_run_that_ray_has_forgotten_goes_on_alone(cluster):
         with cluster.ray.lock:
             forgotten.append(cluster.ray.jobs.pop(key))
 
-    state = cluster.go(listen=cluster.once_running(forget))
-    check_named(cluster, state, again=1)
-    assert outcomes(cluster).count("evicted") == 1
+    cluster.go(listen=cluster.once_running(forget))
+    check_named(cluster, again=1)
+    assert cluster.outcomes().count("evicted") == 1
     fake_ray.end(forgotten[0])
 
 
@@ -175,8 +158,8 @@ def test_a_head_that_begins_anew_loses_no_run(cluster):
     cluster.set(breaks=FAULT, seconds=1.5)
     cluster.ray.nodes = ["n1", "n2"]
     state = cluster.go(listen=cluster.once_running(lambda key: cluster.ray.forget(), number=1), slots=4)
-    check_named(cluster, state, again=1)
-    assert set(outcomes(cluster)) == {"finished", "lost"}
+    check_named(cluster, again=None)  # one or both of two
+    assert set(cluster.outcomes()) == {"finished", "lost"}
     assert all(trial.crashes == 0 for trial in state.trials.values())
 
 
@@ -195,8 +178,9 @@ def test_an_outage_decides_nothing(cluster):
         if isinstance(event, events.Trouble):
             said.append(event.words)
 
-    check_named(cluster, cluster.go(listen=listen))
-    assert set(outcomes(cluster)) == {"finished"}
+    cluster.go(listen=listen)
+    check_named(cluster)
+    assert set(cluster.outcomes()) == {"finished"}
     assert any("does not answer" in words for words in said) and said[-1] == ""
 
 
@@ -212,9 +196,10 @@ def test_a_node_on_which_runs_crash_at_once_is_left_out(cluster):
     )
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Cluster, "trainer", (sys.executable, str(bad), str(cluster.folder / "table.json")))
-        state = cluster.go()
-    check_named(cluster, state)
-    assert outcomes(cluster).count("crashed") == 1
+        cluster.go()
+    crashes = cluster.outcomes().count("crashed")
+    assert 1 <= crashes <= 2  # on a slow machine a second run has been sent there before the first has crashed
+    check_named(cluster, again=crashes)
     selectors = [fields["entrypoint_label_selector"] for fields in cluster.ray.fields if len(fields) > 4]
     assert len(selectors) > 2 and {json.dumps(one) for one in selectors} == {'{"ray.io/node-id": "!in(idn2)"}'}
     assert any("node n2 is left out" in note for note in cluster.status()["notes"])
@@ -224,7 +209,7 @@ def test_a_ray_without_labels_is_asked_without_them(cluster):
     cluster.ray.labels = False
     cluster.set(breaks=FAULT, crashes=[["MASK_LOSS"], 1])
     state = cluster.go()
-    assert state.state == "finished" and outcomes(cluster).count("crashed")
+    assert state.state == "finished" and cluster.outcomes().count("crashed")
     assert sum("entrypoint_label_selector" in fields for fields in cluster.ray.fields) <= 1
 
 
@@ -238,8 +223,8 @@ def test_a_single_node_that_does_not_see_it_is_left_out(cluster):
     cluster.set(breaks=FAULT, seconds=0.4)
     cluster.ray.blind = ["n3"]
     state = cluster.go()
-    check_named(cluster, state)
-    assert "lost" in outcomes(cluster) and all(trial.crashes == 0 for trial in state.trials.values())
+    check_named(cluster)
+    assert "lost" in cluster.outcomes() and all(trial.crashes == 0 for trial in state.trials.values())
 
 
 # --- waiting
@@ -256,7 +241,8 @@ def test_a_queued_run_is_never_hung_and_shows_as_queued(cluster):
 
             seen.update(trial["state"] for trial in summarize(cluster.runs / "c", state, analysis)["trials"])
 
-    check_named(cluster, cluster.go(listen=listen, hung=1.5, slots=6))
+    cluster.go(listen=listen, hung=1.5, slots=6)
+    check_named(cluster)
     assert {"queued", "running"} <= seen
 
 
@@ -319,7 +305,7 @@ def test_stop_takes_back_what_is_queued(cluster):
     assert all(job["stop"] for job in cluster.ray.jobs.values())
     cluster.ray.nodes = ["n1", "n2", "n3"]
     assert cluster.call("resume", "c")[0] == 0
-    check_named(cluster, store.load(cluster.runs / "c")[0])
+    check_named(cluster)
 
 
 # --- stopping, and controllers that die
@@ -353,7 +339,7 @@ def test_ctrl_c_saves_and_detach_leaves_running(cluster):
     assert [event["code"] for event in cluster.events() if event.get("outcome") == "stopped"] == [143] * 3
     cluster.set(breaks=FAULT)
     assert cluster.call("resume", "c")[0] == 0
-    check_named(cluster, store.load(cluster.runs / "c")[0], again=3)
+    check_named(cluster, again=3)
 
 
 def test_sigkill_of_the_controller_then_resume(cluster):
@@ -371,7 +357,7 @@ def test_sigkill_of_the_controller_then_resume(cluster):
     code, out, err = cluster.call("resume", "c", "--slots", "3")
     assert code == 0, err
     assert "taken over" in out
-    check_named(cluster, store.load(cluster.runs / "c")[0])
+    check_named(cluster)
     assert cluster.ray.jobs[orphan]["stop"] and not cluster.ray.jobs[f"{orphan}-x"]["stop"]
 
 
@@ -490,7 +476,8 @@ def test_a_token_is_taken_from_where_it_is_and_never_shown(cluster, monkeypatch,
     (tmp_path / "token").write_text("s3cret\n")
     options = {**QUICK, "token_file": str(tmp_path / "token")}
     ray.Ray(1, options).check()
-    check_named(cluster, cluster.go(launcher_options=options))
+    cluster.go(launcher_options=options)
+    check_named(cluster)
     written = [path for path in cluster.runs.rglob("*") if path.is_file() and b"s3cret" in path.read_bytes()]
     assert written == []
 
@@ -500,4 +487,5 @@ def test_what_ray_refuses_ends_the_campaign_with_its_words(cluster):
     with pytest.raises(UserError, match="Ray refuses a run: Invalid label selector; mend --launcher-option"):
         cluster.go()
     cluster.ray.refuse = ""
-    check_named(cluster, cluster.go())
+    cluster.go()
+    check_named(cluster)

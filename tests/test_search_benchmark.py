@@ -214,3 +214,58 @@ def test_a_small_part_of_the_benchmark(root, tmp_path):
     assert sum(cell["exact"] for cell in own) > len(own) / 2
     assert len(found["replays"]) == 3
     assert "| 8 | pair |" in done.stdout and "wrong name" in done.stdout
+
+
+def runs_of(landscape, subset, number=4000):
+    return [landscape.run(subset, k)[0]["metric"] for k in range(number)]
+
+
+def test_rough_landscapes_are_as_rough_as_they_say():
+    import rough
+    from landscape import BASE, GAP, noise
+
+    def drawn(name):
+        found = rough.LANDSCAPES[name][1](11, 3)
+        assert all(abs(found.run((), k)[0]["metric"] - BASE) < 6 * found.sd for k in range(100))
+        return found, [effect.flags for effect in found.effects["metric"]], set(found.flags)
+
+    scatter, (culprit,), _ = drawn("scatter")
+    assert statistics.stdev(runs_of(scatter, culprit)) == pytest.approx(3 * noise(0.02), rel=0.1)
+    assert statistics.mean(runs_of(scatter, culprit)) == pytest.approx(BASE - GAP, abs=0.003)
+    louder, (culprit,), flags = drawn("louder")
+    other = min(flags - set(culprit))
+    assert statistics.stdev(runs_of(louder, (other,))) == pytest.approx(2 * noise(0.02), rel=0.1)
+    sometimes, (culprit,), _ = drawn("sometimes")
+    failed = sum(value < BASE - GAP / 2 for value in runs_of(sometimes, culprit))
+    assert failed / 4000 == pytest.approx(0.5, abs=0.05)
+
+    unequal, culprits, flags = drawn("unequal")
+    assert unequal.drop(sorted(flags)) == pytest.approx(0.14) and unequal.truth() == set(culprits)
+    masked, (first, second), flags = drawn("masked")
+    (mask,) = masked.masks[second]
+    assert masked.drop(second) == GAP and masked.drop((*second, mask)) == 0 and masked.drop(sorted(flags)) == GAP
+    small, _, flags = drawn("small effects")
+    assert small.drop(sorted(flags)) == pytest.approx(0.13) and small.truth() == set()
+    overlapping, (one, other), _ = drawn("overlapping")
+    assert len(set(one) & set(other)) == 1 and overlapping.drop(one[:1]) == 0 and overlapping.truth() == {one, other}
+
+
+def test_rough_landscapes_know_the_order_of_runs_and_what_crashes():
+    import rough
+
+    drift = rough.LANDSCAPES["drift"][1](8, 1)
+    assert drift.run((), 0)[0]["metric"] - drift.run((), 0, begun=10)[0]["metric"] == pytest.approx(0.01)
+    node = rough.LANDSCAPES["worse node"][1](8, 1)
+    assert node.run((), 0, 4)[0]["metric"] - node.run((), 0, 5)[0]["metric"] == pytest.approx(0.02)
+    crash = rough.LANDSCAPES["crash of a pair"][1](8, 1)
+    assert crash.run(crash.flags, 0)[0] is None and crash.run(crash.crashes[:1], 0)[0]
+    assert not set(crash.crashes) & set(*crash.truth())
+
+
+def test_a_small_part_of_the_rough_benchmark():
+    import rough
+    from click.testing import CliRunner
+
+    done = CliRunner().invoke(rough.main, ["--quick", "--campaigns", "1", "--jobs", "1"])
+    assert done.exit_code == 0, done.output
+    assert "| broken runs scatter three times as much | 8 | 1 |" in done.output

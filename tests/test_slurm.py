@@ -13,7 +13,7 @@ from pathlib import Path
 
 import fake_slurm
 import pytest
-from bisecting import Bench, kill, wait_for
+from bisecting import Bench, check_named, kill, results, wait_for
 
 from bisect_cli import launchers
 from bisect_cli.analysis import analyse
@@ -91,37 +91,11 @@ def culprits(state):
     return [culprit.flags for culprit in analyse(state).plans["segm"].culprits]
 
 
-def outcomes(cluster):
-    return [event["outcome"] for event in cluster.events() if event["kind"] == "ended"]
-
-
-def check_named(cluster, state, again=0):
-    """The right verdict, no run twice at a time, and so many begun again after an end that they had no part in (None:
-    any number).
-    """
-    assert state.state == "finished" and culprits(state) == [("ROI_ALIGN_MASK",)]
-    assert not any(line.startswith("TWICE") for line in cluster.starts())
-    ended = [event for event in cluster.events() if event["kind"] == "ended"]
-    words = [(event["trial"], event["attempt"], event["outcome"], event.get("reason")) for event in ended]
-    begun_again = [event["outcome"] for event in ended if has_begun(cluster, event, 0) and has_begun(cluster, event, 1)]
-    assert len(cluster.starts()) - len(set(cluster.starts())) <= len(begun_again), words
-    # One that could no longer matter is resumed should it be wanted again: that hangs on which run ends first.
-    assert again is None or len(begun_again) - begun_again.count("cancelled") == again, words
-
-
-def has_begun(cluster, ended, further):
-    """Whether the attempt of an event `ended`, or one so many further, has begun on its node."""
-    home = store.trial_folder(cluster.runs / "c", ended["trial"])
-    return (home / f"attempt-{ended['attempt'] + further}" / "claim.json").exists()
-
-
 def test_a_whole_bisect_is_as_on_this_machine(cluster):
     state = cluster.go()
-    check_named(cluster, state)
+    check_named(cluster)
     local = cluster.run("local", slots=3, parity=False)
-    assert {(t.flags, t.seed): t.metrics for t in state.trials.values()} == {
-        (t.flags, t.seed): t.metrics for t in local.trials.values()
-    }
+    assert results(state) == results(local)
     assert {trial.node for trial in state.trials.values()} == {"n1", "n2", "n3"}
     jobs = cluster.jobs().values()
     assert len({job["name"] for job in jobs}) == len(jobs) == len(state.trials)
@@ -138,8 +112,8 @@ def test_whatever_sbatch_answers_every_run_is_there_once(cluster, monkeypatch, f
     cluster.faults(sbatch=["", fault, fault, "", fault])
     troubles = []
     state = cluster.go(listen=lambda event, *_: troubles.append(event) if isinstance(event, events.Trouble) else None)
-    check_named(cluster, state)
-    assert set(outcomes(cluster)) == {"finished"}
+    check_named(cluster)
+    assert set(cluster.outcomes()) == {"finished"}
     ran = [job for job in cluster.jobs().values() if job["pids"]]
     assert len(ran) == len(state.trials)
     assert bool(troubles) == (fault != "twice")
@@ -156,8 +130,8 @@ def test_a_run_whose_job_dies_is_resumed_and_costs_no_attempt(cluster, how):
             del jobs[number]
 
     state = cluster.go(listen=cluster.when_running(end))
-    check_named(cluster, state, again=1)
-    (other,) = set(outcomes(cluster)) - {"finished"}
+    check_named(cluster, again=1)
+    (other,) = set(cluster.outcomes()) - {"finished"}
     assert other == {"forgotten": "lost", "killed": "crashed"}.get(how, "evicted")
     assert sum(trial.crashes for trial in state.trials.values()) == (how == "killed")
 
@@ -167,7 +141,7 @@ def test_a_job_that_is_asked_to_end_by_the_scheduler_goes_on_in_another(cluster)
     cluster.set(breaks=FAULT, seconds=1.5)
     cluster.faults(limit=0.9)
     state = cluster.go()
-    check_named(cluster, state, again=None)
+    check_named(cluster, again=None)
     ended = [event for event in cluster.events() if event.get("outcome") == "evicted"]
     assert len(ended) >= len(state.trials)
     assert all(trial.attempts > 1 and not trial.crashes for trial in state.trials.values())
@@ -190,9 +164,9 @@ def test_a_time_limit_that_is_hopeless_is_said(cluster, monkeypatch):
 def test_a_run_that_slurm_has_forgotten_goes_on_alone(cluster):
     """It is asked to end, and only then resumed: never two of it at once."""
     cluster.set(breaks=FAULT, seconds=2.0)
-    state = cluster.go(listen=cluster.when_running(lambda jobs, number: jobs.pop(number)))
-    check_named(cluster, state, again=1)
-    assert outcomes(cluster).count("evicted") == 1
+    cluster.go(listen=cluster.when_running(lambda jobs, number: jobs.pop(number)))
+    check_named(cluster, again=1)
+    assert cluster.outcomes().count("evicted") == 1
 
 
 def test_an_outage_decides_nothing(cluster):
@@ -207,8 +181,9 @@ def test_an_outage_decides_nothing(cluster):
         if isinstance(event, events.Trouble):
             said.append(event.words)
 
-    check_named(cluster, cluster.go(listen=listen))
-    assert set(outcomes(cluster)) == {"finished"}
+    cluster.go(listen=listen)
+    check_named(cluster)
+    assert set(cluster.outcomes()) == {"finished"}
     assert any("Unable to contact" in words for words in said) and said[-1] == ""
 
 
@@ -222,12 +197,13 @@ def test_a_node_on_which_runs_crash_at_once_is_left_out(cluster):
     )
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Cluster, "trainer", (sys.executable, str(bad), str(cluster.folder / "table.json")))
-        state = cluster.go()
-    check_named(cluster, state, again=1)
-    assert outcomes(cluster).count("crashed") == 1
+        cluster.go()
+    crashes = cluster.outcomes().count("crashed")
+    assert 1 <= crashes <= 2  # on a slow machine a second run has been sent there before the first has crashed
+    check_named(cluster, again=crashes)
     assert sum("n2" in job["exclude"] for job in cluster.jobs().values()) > 2
     code, out, _ = cluster.call("nodes", "c")
-    assert code == 0 and "n2: 1 ended, 1 crashed, left out for" in out and " steps a second" in out
+    assert code == 0 and f"n2: {crashes} ended, {crashes} crashed, left out for" in out and " steps a second" in out
     assert any("node n2 is left out" in note for note in cluster.status()["notes"])
 
 
@@ -251,8 +227,8 @@ def test_a_single_node_that_does_not_see_it_is_left_out(cluster):
     cluster.set(breaks=FAULT, seconds=0.4)
     cluster.faults(blind=["n3"])
     state = cluster.go()
-    check_named(cluster, state)
-    assert "lost" in outcomes(cluster) and all(trial.crashes == 0 for trial in state.trials.values())
+    check_named(cluster)
+    assert "lost" in cluster.outcomes() and all(trial.crashes == 0 for trial in state.trials.values())
     assert any("n3" in job["exclude"] for job in cluster.jobs().values())
 
 
@@ -271,8 +247,8 @@ def test_a_queued_run_is_never_hung_and_shows_as_queued(cluster):
     from bisect_cli.report.summary import summarize
 
     cluster.look = lambda state, analysis: summarize(cluster.runs / "c", state, analysis)
-    state = cluster.go(listen=listen, hung=1.5, slots=6)
-    check_named(cluster, state)
+    cluster.go(listen=listen, hung=1.5, slots=6)
+    check_named(cluster)
     assert {"queued", "running"} <= seen
 
 
@@ -290,7 +266,7 @@ def test_sigkill_of_the_controller_then_resume(cluster):
     code, out, err = cluster.call("resume", "c", "--slots", "3")
     assert code == 0, err
     assert "taken over" in out
-    check_named(cluster, store.load(cluster.runs / "c")[0])
+    check_named(cluster)
     assert cluster.jobs()["900"]["state"] == "CANCELLED" and cluster.jobs()["901"]["state"] == "PENDING"
 
 
@@ -315,7 +291,20 @@ def test_ctrl_c_saves_and_detach_leaves_running(cluster):
     assert [event["code"] for event in cluster.events() if event.get("outcome") == "stopped"] == [143] * 3
     cluster.set(breaks=FAULT)
     assert cluster.call("resume", "c")[0] == 0
-    check_named(cluster, store.load(cluster.runs / "c")[0], again=3)
+    check_named(cluster, again=3)
+
+
+def test_ctrl_c_is_served_once_sbatch_has_been_given_up(cluster):
+    cluster.faults(sbatch=["", "hang"])
+    controller = cluster.spawn(*START)
+    wait_for(lambda: len(cluster.jobs()) == 2)
+    controller.send_signal(signal.SIGINT)
+    _, err = controller.communicate(timeout=300)
+    assert controller.returncode == 130, err
+    assert len(cluster.jobs()) == 2
+    cluster.faults()
+    assert cluster.call("resume", "c")[0] == 0
+    check_named(cluster, again=None)
 
 
 def test_stop_cancels_what_is_queued(cluster):
@@ -329,7 +318,7 @@ def test_stop_cancels_what_is_queued(cluster):
     assert all(job["state"] == "CANCELLED" and not job["pids"] for job in cluster.jobs().values())
     cluster.faults()
     assert cluster.call("resume", "c")[0] == 0
-    check_named(cluster, store.load(cluster.runs / "c")[0])
+    check_named(cluster)
 
 
 @pytest.mark.parametrize(
@@ -436,7 +425,7 @@ def test_a_command_that_no_node_has_is_hopeless(cluster):
         patch.setattr(Cluster, "trainer", (str(cluster.folder / "nowhere"),))
         with pytest.raises(UserError, match="cannot run .*nowhere: No such file or directory, on no node so far: inst"):
             cluster.go()
-    assert outcomes(cluster).count("lost") >= 3 and not any(job["node"] == "" for job in cluster.jobs().values())
+    assert cluster.outcomes().count("lost") >= 3 and not any(job["node"] == "" for job in cluster.jobs().values())
 
 
 def test_a_node_with_other_software_is_said(cluster):

@@ -64,8 +64,10 @@ class Landscape(NamedTuple):
         drops = [effect.drop for effect in effects if set(effect.flags) <= set(subset)]
         return self.base[metric] - max(drops, default=0.0)
 
-    def run(self, subset, replicate):
-        """One training run: its AP {metric: value}, or None if it crashed, and its duration in units of a run."""
+    def run(self, subset, replicate, begun=0):
+        """One training run: its AP {metric: value}, or None if it crashed, and its duration in units of a run. begun:
+        how many were begun before it, which makes no difference here.
+        """
         rng = random.Random(f"{self.seed} {','.join(subset)} {replicate}")
         duration = 1 + self.spread * rng.uniform(-1, 1)
         if rng.random() < self.crash:

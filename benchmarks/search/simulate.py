@@ -113,7 +113,7 @@ class _Campaign:
 
     def _start(self, subset, why, attempt):
         replicate = self.replicate[subset]
-        values, duration = self.landscape.run(subset, replicate)
+        values, duration = self.landscape.run(subset, replicate, self.attempts)
         self.replicate[subset] += 1
         self.attempts += 1
         self.before += bool(subset) and not why.startswith("confirm")
