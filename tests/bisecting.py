@@ -8,6 +8,7 @@ import sys
 import time
 from pathlib import Path
 
+from bisect_cli.analysis import analyse
 from bisect_cli.campaign.settings import Settings
 from bisect_cli.run import session
 from bisect_cli.run.controller import Controller
@@ -18,11 +19,14 @@ from bisect_cli.trainers.maskrcnn import TRAINER as MASK_RCNN
 ROOT = Path(__file__).parents[1]
 TRAINER = Path(__file__).with_name("fake_trainer.py")
 BLOCK = ("ROI_ALIGN_MASK", "CROP_AND_RESIZE_MASK", "MASK_LOSS")
+CHAIN = ("seq", "prev", "format", "all")  # what the log itself adds to its lines
 COMMAND = "import json, sys; from bisect_cli.cli import main; main(obj=json.loads(sys.argv.pop(1)))"
 
 
 class Bench:
     """A folder with a table of outcomes, and campaigns in it."""
+
+    command = None  # in the place of the trainer
 
     def __init__(self, folder, **table):
         self.folder, self.runs = folder, folder / "runs"
@@ -33,7 +37,7 @@ class Bench:
 
     @property
     def trainer(self):
-        return (sys.executable, str(TRAINER), str(self.folder / "table.json"))
+        return self.command or (sys.executable, str(TRAINER), str(self.folder / "table.json"))
 
     def starts(self):
         """The runs that the trainer started, `flags seed` each, in order; TWICE marks one that was there already."""
@@ -60,11 +64,11 @@ class Bench:
             launcher = session.launcher_of(state.settings, slots)
             return Controller(Recorder(folder, log, state, listen), launcher, **options).run(changes)
 
-    def spawn(self, *words):
-        """maskrcnn-bisect in a process of its own, off a terminal."""
+    def spawn(self, *words, cwd=None):
+        """maskrcnn-bisect in a process of its own, off a terminal. cwd: where, by default the folder."""
         return subprocess.Popen(
             [sys.executable, "-c", COMMAND, json.dumps(self.trainer), *words],
-            cwd=self.folder,
+            cwd=cwd or self.folder,
             env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -73,9 +77,9 @@ class Bench:
             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
 
-    def call(self, *words):
+    def call(self, *words, cwd=None):
         """Exit code, output and error output of maskrcnn-bisect, run to its end."""
-        process = self.spawn(*words)
+        process = self.spawn(*words, cwd=cwd)
         out, err = process.communicate(timeout=300)
         return process.returncode, out, err
 
@@ -86,6 +90,56 @@ class Bench:
 
     def events(self, name="c"):
         return eventlog.read(self.runs / name / store.LOG).events
+
+    def ends(self, name="c"):
+        """The events that say how attempts ended."""
+        return [event for event in self.events(name) if event["kind"] == "ended"]
+
+    def outcomes(self, name="c"):
+        return [event["outcome"] for event in self.ends(name)]
+
+    def claim(self, trial, attempt=1, name="c"):
+        """What the agent of an attempt has noted as it began; None if it has not, or another claimed the attempt so
+        that it never begins.
+        """
+        path = store.trial_folder(self.runs / name, trial) / f"attempt-{attempt}" / "claim.json"
+        return json.loads(path.read_text() or "null") if path.exists() else None
+
+
+def rewrite(folder, change):
+    """Writes the log of a campaign anew, as somebody would who knows its format. change: of a record."""
+    path = Path(folder) / store.LOG
+    records = [dict(record) for record in eventlog.read(path).events]
+    path.unlink()
+    log = eventlog.Writer(path)
+    for record in records:
+        log.append(change({key: value for key, value in record.items() if key not in CHAIN}))
+    log.close()
+
+
+def results(state):
+    """{(flags, seed): metrics} of all trials."""
+    return {(trial.flags, trial.seed): trial.metrics for trial in state.trials.values()}
+
+
+def check_named(bench, again=0, culprit="ROI_ALIGN_MASK"):
+    """Of campaign "c", run by a scheduler: it has finished and names this culprit for segm, no run was there twice at a
+    time, and so many were begun again after an end that they had no part in (None: any number). Returns its State.
+    """
+    state, _ = store.load(bench.runs / "c")
+    assert state.state == "finished"
+    assert [found.flags for found in analyse(state).plans["segm"].culprits] == [(culprit,)]
+    assert not any(line.startswith("TWICE") for line in bench.starts())
+    words = [(event["trial"], event["attempt"], event["outcome"], event.get("reason")) for event in bench.ends()]
+    begun_again = [
+        outcome
+        for trial, attempt, outcome, _ in words
+        if bench.claim(trial, attempt) and bench.claim(trial, attempt + 1)
+    ]
+    assert len(bench.starts()) - len(set(bench.starts())) <= len(begun_again), words
+    # One that could no longer matter is resumed should it be wanted again: that hangs on which run ends first.
+    assert again is None or len(begun_again) - begun_again.count("cancelled") == again, words
+    return state
 
 
 def wait_for(condition, seconds=120.0):

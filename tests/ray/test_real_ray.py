@@ -12,9 +12,8 @@ import urllib.request
 from pathlib import Path
 
 import pytest
-from bisecting import Bench, kill, wait_for
+from bisecting import Bench, check_named, kill, results, wait_for
 
-from bisect_cli.analysis import analyse
 from bisect_cli.campaign.events import Began
 from bisect_cli.launchers import Job, ray, ray_api
 from bisect_cli.storage import store
@@ -51,24 +50,11 @@ def jobs(bench):
     return {key: listed for key, listed in found.items() if listed.folder.startswith(f"{bench.folder}/")}
 
 
-def check_named(bench, again):
-    """The right verdict, no run at work twice, and so many begun again."""
-    state, _ = store.load(bench.runs / "c")
-    assert state.state == "finished"
-    assert [culprit.flags for culprit in analyse(state).plans["segm"].culprits] == [("ROI_ALIGN_MASK",)]
-    assert not any(line.startswith("TWICE") for line in bench.starts())
-    assert len(bench.starts()) - len(set(bench.starts())) == again
+def check_ended(bench, again):
+    """As check_named, and Ray has nothing left to do."""
+    state = check_named(bench, again)
     wait_for(lambda: all(listed.status in ("STOPPED", "SUCCEEDED", "FAILED") for listed in jobs(bench).values()))
     return state
-
-
-def outcomes(bench):
-    return [event["outcome"] for event in bench.events() if event["kind"] == "ended"]
-
-
-def claim(bench, trial):
-    """What the agent of a trial's first attempt has noted."""
-    return json.loads((store.trial_folder(bench.runs / "c", trial.id) / "attempt-1" / "claim.json").read_text())
 
 
 def kill_machine(cluster, name, agents=()):
@@ -90,13 +76,10 @@ def test_a_bisect_on_three_nodes(bench):
     began = time.monotonic()
     found = bench.run(slots=4, parity=False, launcher="ray", launcher_options=OPTIONS)  # a run a node, a fourth waits
     print(f"{len(found.trials)} runs of 3 s in {time.monotonic() - began:.1f} s on 3 nodes")
-    state = check_named(bench, again=0)
+    state = check_ended(bench, again=0)
     assert {trial.node for trial in found.trials.values()} == {"node1", "node2", "node3"}
     (bench.folder / "local").mkdir()
-    other = Bench(bench.folder / "local", breaks=FAULT).run(slots=2)
-    assert {(t.flags, t.seed): t.metrics for t in state.trials.values()} == {
-        (t.flags, t.seed): t.metrics for t in other.trials.values()
-    }
+    assert results(state) == results(Bench(bench.folder / "local", breaks=FAULT).run(slots=2))
 
 
 def test_a_node_dies_a_job_is_stopped_and_the_controller_is_killed(bench, cluster):
@@ -104,10 +87,10 @@ def test_a_node_dies_a_job_is_stopped_and_the_controller_is_killed(bench, cluste
     controller = bench.spawn(*START)
     wait_for(lambda: len(bench.starts()) >= 3)
     state, _ = store.load(bench.runs / "c")
-    begun = [trial for trial in state.running if (bench.runs / f"c/trials/{trial.id}/attempt-1/claim.json").exists()]
+    begun = [trial for trial in state.running if bench.claim(trial.id)]
     first, second = begun[:2]
-    node = claim(bench, first)["node"]
-    kill_machine(cluster, node, [claim(bench, first)["pid"]])
+    node = bench.claim(first.id)["node"]
+    kill_machine(cluster, node, [bench.claim(first.id)["pid"]])
     stop = urllib.request.Request(f"{ADDRESS}/api/jobs/{second.ticket['key']}/stop", method="POST")
     urllib.request.urlopen(stop, timeout=60).close()
     kill(controller)
@@ -115,8 +98,8 @@ def test_a_node_dies_a_job_is_stopped_and_the_controller_is_killed(bench, cluste
     began = time.monotonic()
     code, out, err = bench.call("resume", "c", "--slots", "4")
     assert code == 0, err
-    print(f"resumed and finished in {time.monotonic() - began:.1f} s: {outcomes(bench)}")
-    state = check_named(bench, again=2)
+    print(f"resumed and finished in {time.monotonic() - began:.1f} s: {bench.outcomes()}")
+    state = check_ended(bench, again=2)
     assert all(trial.crashes == 0 for trial in state.trials.values())
     subprocess.run(["sh", SCRIPT, "node", node[-1], cluster], check=True)
 
@@ -133,9 +116,9 @@ def test_a_node_that_ray_has_lost_goes_on_and_no_run_is_there_twice(bench, clust
             bench.set(breaks=FAULT, seconds=2)
 
     bench.run(slots=1, parity=False, launcher="ray", launcher_options=OPTIONS, listen=listen)
-    check_named(bench, again=1)
+    check_ended(bench, again=1)
     print([event["reason"] for event in bench.events() if event.get("outcome") == "evicted"])
-    assert outcomes(bench).count("evicted") == 1
+    assert bench.outcomes().count("evicted") == 1
     subprocess.run(["sh", SCRIPT, "node", killed[0][-1], cluster], check=True)
 
 
@@ -150,7 +133,7 @@ def test_stop_ends_what_runs_and_takes_back_what_waits(bench):
     bench.set(breaks=FAULT, seconds=1)
     begun = len(bench.starts())
     assert bench.call("resume", "c", "--slots", "4")[0] == 0
-    check_named(bench, again=min(begun, 3))
+    check_ended(bench, again=min(begun, 3))
 
 
 def test_nodes_are_left_out_by_their_labels(bench):
@@ -184,7 +167,7 @@ def test_a_head_that_dies_and_begins_anew(bench, cluster):
 
     def listen(event, state, analysis):
         if isinstance(event, Began):
-            agents.append(claim(bench, state.trials[event.trial])["pid"])
+            agents.append(bench.claim(event.trial)["pid"])
         if len(agents) == 2 and not killed:
             killed.append(True)
             kill_machine(cluster, "head")
@@ -194,6 +177,6 @@ def test_a_head_that_dies_and_begins_anew(bench, cluster):
             subprocess.run(["sh", SCRIPT, "start", cluster], check=True)
 
     bench.run(slots=2, parity=False, launcher="ray", launcher_options=OPTIONS, listen=listen)
-    print(outcomes(bench))
-    state = check_named(bench, again=2)
+    print(bench.outcomes())
+    state = check_ended(bench, again=2)
     assert all(trial.crashes == 0 for trial in state.trials.values())
