@@ -8,6 +8,7 @@ as `make test` has it, that is an error instead.
 import ast
 import importlib.util
 import os
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -24,6 +25,9 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
 # Processes that tests start import this checkout, from whatever folder they run in.
 os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
+# What says that a campaign is the user's own is kept out of the home folder of whoever runs the tests.
+STATE_HOME = tempfile.TemporaryDirectory(prefix="maskrcnn-bisect-tests-")
+os.environ["XDG_STATE_HOME"] = STATE_HOME.name
 # Campaigns of tests run as on a machine without GPUs, as many runs at once as a test says.
 os.environ["PATH"] = os.pathsep.join((str(TESTS / "no_gpus"), os.environ["PATH"]))
 

@@ -348,7 +348,8 @@ def test_gpus_are_held_by_whatever_name(machine, monkeypatch):
     assert sees(machine, launcher) == IDS[2]
     held = launcher.prepare(Job(["sleep", "100"], str(machine.folder), machine.folder / "held"))
     assert held.ticket["gpus"] == [IDS[2]] and not launcher.ready
-    handles = [launcher.reattach(trial.ticket, machine.folder) for trial in state.running]
+    homes = {trial.id: session.store.trial_folder(machine.runs / "c", trial.id) for trial in state.running}
+    handles = [launcher.reattach(trial.ticket, homes[trial.id] / "attempt-1") for trial in state.running]
     assert not launcher.ready
     held.kill()
     wait_for(held.poll)

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from bisect_cli import launchers, search, trainers
-from bisect_cli.cli import options, screen
+from bisect_cli.cli import options, permission, screen
 from bisect_cli.errors import UserError
 
 TRAINER = trainers.find(trainers.DEFAULT)
@@ -108,10 +108,11 @@ EAGER_ON_CLUSTERS = 0.1  # a quarter less time for a quarter more runs (docs/clu
     help="How much compute may be spent, in slots that would be free, to end sooner (docs/clusters.md#scale). Default: "
     f"{EAGER_ON_CLUSTERS:g} with a scheduler, else 0.",
 )
+@permission.yes
 @options.runs_dir
 @click.argument("words", nargs=-1, type=click.UNPROCESSED, metavar="[-- COMMAND...]")
 @click.pass_context
-def command(context, name, slots, max_runs, dry_run, parity, runs_dir, sources, journals, **given):
+def command(context, name, slots, max_runs, dry_run, parity, yes, runs_dir, sources, journals, **given):
     """Train a baseline and the failing set, and narrow the set down to what breaks it.
 
     \b
@@ -136,7 +137,7 @@ def command(context, name, slots, max_runs, dry_run, parity, runs_dir, sources, 
     settings, folder = _settings(name, spec, given, before.settings), runs_dir / (name or "new")
     rows = {str(path): journal.read(path, settings.spec) for path in journals}
     others = {source: _other(runs_dir, source, name) for source in sources}
-    existing = _existing(before, settings, folder)
+    existing = _existing(before, settings, folder, yes)
     runner = _runner(settings, slots, given["detach"])
     found = check(settings, folder.resolve())
 
@@ -148,6 +149,7 @@ def command(context, name, slots, max_runs, dry_run, parity, runs_dir, sources, 
         screen.note(sentence)
     if dry_run:
         return _show_forecast(existing, changes(existing), runs_dir, slots, max_runs, parity)
+    permission.note_trouble()
     folder = store.create(runs_dir, name)
     outcome = runner(
         folder,
@@ -172,8 +174,10 @@ def _show_forecast(existing, changes, runs_dir, slots, max_runs, parity):
     show(found, parity and not _by_hand(settings) and command is not None)
 
 
-def _existing(before, settings, folder):
-    """The State that a campaign begins or goes on with. Raises UserError if it cannot go on with these Settings."""
+def _existing(before, settings, folder, yes):
+    """The State that a campaign begins or goes on with. Raises UserError if it cannot go on with these Settings, or if
+    it is somebody else's and the user does not say that it may.
+    """
     from bisect_cli.campaign.state import State
     from bisect_cli.run import session
 
@@ -181,6 +185,7 @@ def _existing(before, settings, folder):
         return State(settings)
     session.check_same(before.settings, settings, folder)
     session.launcher_changes(before, settings, folder)
+    permission.ask(folder, yes)
     return before
 
 

@@ -77,6 +77,15 @@ def read_claim(folder):
     return {**({"node": node} if named else {}), **({} if started is None else {"started": started})}
 
 
+def read_argv(folder):
+    """The command of the run of a Job's folder, None if that is not known."""
+    try:
+        argv = (untrusted.read_object(Path(folder) / "job.json") or {}).get("argv")
+    except OSError:
+        return None
+    return argv if isinstance(argv, list) and all(isinstance(word, str) for word in argv) else None
+
+
 def read_software(folder):
     """{text: digest} of what the commands of the Job's `software` printed where its run goes; {} if it is not known."""
     try:
@@ -181,6 +190,12 @@ class Launcher(abc.ABC):
     @abc.abstractmethod
     def reattach(self, ticket, folder):
         """A Handle of the run of this ticket if it may still be alive, else None. folder: of the Job."""
+
+    def elsewhere(self, ticket, folder):
+        """Where the run of this ticket may still be alive, out of reach from here, in words as "on host gpu07"; ""
+        where `reattach` can tell. folder: of the Job.
+        """
+        return ""
 
     def refresh(self):  # noqa: B027 - most need nothing
         """Looks at all runs at once, if it is time for that. Called at every look of a controller; never waits."""

@@ -9,6 +9,9 @@ is), "software" ({text: {"argv", "cwd"}} of what prints versions)}. At the end e
 {"code" (negative: the signal that ended it), "asked_to_stop", "seconds", "of" (as in job.json), "error" (why it could
 not be started)}.
 
+When the run ends, so does all that it has started, whatever group or session that has moved to: this process becomes
+the parent of what has lost its own, where the system can do that (Linux).
+
 With a pipe, this process then ends as the run did. Without one it writes the run's output into stdout.txt and
 stderr.txt, notes in claim.json where it is, counts in `heartbeat` as long as it lives, and takes a file `stop` as a
 request to save and end: of whoever gave up on it the signals may not get through.
@@ -28,14 +31,16 @@ import time
 LOOK = 0.5  # seconds between looks for a request to stop
 PATIENCE = 60  # seconds for a command that prints a version
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
-DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG
+DIE_WITH_PARENT, CHILD_SUBREAPER = 1, 36  # PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER
+CLEAR_SECONDS, PAUSE = 10, 0.01  # to end what a run has left behind; one that hangs in the system is left
 NODE_NAMES = ("BISECT_NODE_NAME", "SLURMD_NODENAME")  # in the environment: what the node is called, if set
 SEEN = ("SLURM_JOB_ID", "SLURM_JOB_NODELIST", "SLURM_JOB_GPUS", "CUDA_VISIBLE_DEVICES")
 
 
 class Agent:
     """One attempt of a run. asked: when it was first asked to stop, else None; passed_on: whether it knows. hinted:
-    whether another signal was passed on that may have ended it.
+    whether another signal was passed on that may have ended it. over: whether it has ended; code: of its exit, then.
+    alone: whether it has a process group of its own.
     """
 
     def __init__(self, folder):
@@ -43,8 +48,10 @@ class Agent:
         with open(self.path("job.json")) as file:
             self.job = json.load(file)
         self.stop_signal = signal.Signals["SIG" + self.job["stop_signal"]]
-        self.child = self.asked = None
-        self.hinted = self.passed_on = False
+        self.child = self.asked = self.code = None
+        self.hinted = self.passed_on = self.over = self.alone = False
+        self.system = load_system()
+        self.tell_system(CHILD_SUBREAPER, 1)
         self.began = time.monotonic()
 
     def path(self, name):
@@ -56,7 +63,7 @@ class Agent:
             self.ask()
         elif self.child:
             self.hinted = True
-            self.child.send_signal(number)
+            self.send(number)
 
     def ask(self):
         """Asks the run to save and end, once: a further signal may tell it not to save."""
@@ -64,22 +71,33 @@ class Agent:
         if self.child and not self.passed_on:
             self.passed_on = True
             if not signal_tasks(self.child.pid, self.job["stop_signal"]):
-                self.child.send_signal(self.stop_signal)
+                self.send(self.stop_signal)
 
-    def start(self, prepare=lambda: None, **where):
-        """Starts the run. Between its start and its being known here a request would be lost, so they wait."""
+    def send(self, number):
+        """Signals the run, unless it has ended: its id may be another's then."""
+        if not self.over:
+            os.kill(self.child.pid, number)
 
-        def unblock():
+    def tell_system(self, option, value):
+        """Calls prctl, where there is one."""
+        if self.system:
+            self.system.prctl(option, value, 0, 0, 0)
+
+    def start(self, alone=False, **where):
+        """Starts the run. Between its start and its being known here a request would be lost, so they wait. alone: in
+        a session and process group of its own.
+        """
+
+        def prepare():
             signal.pthread_sigmask(signal.SIG_SETMASK, [])
-            prepare()
+            self.tell_system(DIE_WITH_PARENT, signal.SIGKILL)  # no run outlives its agent
 
-        self.began = time.monotonic()
+        self.began, self.alone = time.monotonic(), alone
         signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
         try:
             environment = dict(os.environ, **self.job["env"])
-            self.child = subprocess.Popen(
-                self.job["argv"], cwd=self.job["cwd"], env=environment, preexec_fn=unblock, **where
-            )
+            place = {"cwd": self.job["cwd"], "env": environment, "start_new_session": alone}
+            self.child = subprocess.Popen(self.job["argv"], preexec_fn=prepare, **place, **where)
         except OSError as error:
             there = os.path.isdir(self.job["cwd"])
             return "cannot run {}: {}".format(self.job["argv"][0] if there else "in " + self.job["cwd"], error.strerror)
@@ -87,6 +105,40 @@ class Agent:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
         if self.asked:  # just before
             self.ask()
+
+    def look(self, wait=False):
+        """Takes note of one process that has ended: the run, or what has lost its parent and become ours. Whether there
+        was one. wait: until there is.
+        """
+        if not hasattr(os, "waitid"):
+            self.code = self.child.wait() if wait else self.child.poll()
+            self.over = self.code is not None
+            return False
+        try:
+            ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOWAIT | (0 if wait else os.WNOHANG))
+        except ChildProcessError:
+            return False
+        if ended and ended.si_pid == self.child.pid:
+            self.over = True
+            if self.alone:  # until it is waited for, its group's id is no other's
+                kill(os.killpg, self.child.pid)
+            self.code = self.child.wait()
+        elif ended:
+            os.waitpid(ended.si_pid, 0)
+        return bool(ended)
+
+    def clear(self):
+        """Ends what the run has left behind. All of it is our child, or will be once its parent has ended."""
+        deadline = time.monotonic() + CLEAR_SECONDS
+        while time.monotonic() < deadline:
+            while self.look():
+                pass
+            left = children()
+            if not left:
+                return
+            for pid in left:
+                kill(os.kill, pid)
+            time.sleep(PAUSE)
 
     def finish(self, code, error=""):
         """Notes the end of the run. error: why it could not be started."""
@@ -114,13 +166,14 @@ def run_from_pipe(pipe, folder):
     error = agent.start()
     if error:
         sys.exit(error)
-    return agent.finish(agent.child.wait())
+    while agent.code is None:
+        agent.look(wait=True)
+    agent.clear()
+    return agent.finish(agent.code)
 
 
 def run_claimed(folder):
     """Returns the exit code of the run, None if another agent has claimed it."""
-    import ctypes
-
     agent = Agent(folder)
     for number in SIGNALS:
         signal.signal(number, agent.on_signal)
@@ -132,16 +185,13 @@ def run_claimed(folder):
     note_software(agent)
     signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGCHLD])  # kept for `watch`, which waits for it
     with open(agent.path("stdout.txt"), "ab") as out, open(agent.path("stderr.txt"), "ab", buffering=0) as err:
-        library = ctypes.CDLL(None)
-        die = lambda: library.prctl(DIE_WITH_PARENT, signal.SIGKILL)  # noqa: E731 - no run outlives its agent
-        error = agent.start(die, stdin=subprocess.DEVNULL, stdout=out, stderr=err, start_new_session=True)
+        error = agent.start(alone=True, stdin=subprocess.DEVNULL, stdout=out, stderr=err)
         if error:
             err.write((error + "\n").encode())
             return agent.finish(127, error)
-    code = watch(agent)
-    with contextlib.suppress(OSError):
-        os.killpg(agent.child.pid, signal.SIGKILL)  # what it has started and left behind
-    return agent.finish(code)
+    watch(agent)
+    agent.clear()
+    return agent.finish(agent.code)
 
 
 def claim(agent):
@@ -184,9 +234,11 @@ def signal_tasks(pid, name):
 
 
 def watch(agent):
-    """Waits for the end of the run, and kills it where it does not end within its grace time; returns its code."""
+    """Waits for the end of the run, and kills it where it does not end within its grace time."""
     beats, last, every = 0, -math.inf, agent.job["beat"]
-    while agent.child.poll() is None:
+    while agent.code is None:
+        if agent.look():
+            continue
         signal.sigtimedwait([signal.SIGCHLD], LOOK)
         now = time.monotonic()
         try:
@@ -200,8 +252,7 @@ def watch(agent):
         if stop is not None and not agent.asked:
             agent.ask()
         if agent.asked and (stop == "now" or now - agent.asked > agent.job["grace"]):
-            agent.child.kill()
-    return agent.child.wait()
+            agent.send(signal.SIGKILL)
 
 
 def read_stop(agent):
@@ -211,6 +262,35 @@ def read_stop(agent):
             return file.read()
     except FileNotFoundError:
         return None
+
+
+def load_system():
+    """The C library, None where Python cannot call it, or where it has no prctl."""
+    try:
+        import ctypes
+
+        library = ctypes.CDLL(None)
+        return library if library.prctl else None
+    except (ImportError, OSError, AttributeError):
+        return None
+
+
+def children():
+    """The ids of the processes that are this one's children and alive."""
+    found = []
+    for name in os.listdir("/proc") if os.path.exists("/proc/self/stat") else ():
+        with contextlib.suppress(OSError, IndexError):
+            if name.isdigit():
+                with open("/proc/" + name + "/stat", errors="replace") as file:
+                    state, parent = file.read().rpartition(")")[2].split()[:2]
+                if int(parent) == os.getpid() and state not in "ZX":
+                    found.append(int(name))
+    return found
+
+
+def kill(how, pid):
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        how(pid, signal.SIGKILL)
 
 
 def end_as(status):

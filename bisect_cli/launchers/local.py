@@ -1,5 +1,8 @@
 """Runs as processes of this machine, each in a session and process group of its own.
 
+A run is its agent and all that descends from it, or has its mark (`process`). Its ticket names the agent by host, id,
+boot and start time, and has what makes the mark. Where any of that does not hold, nothing is signalled.
+
 Where there are GPUs, a run is given its own. Which one it has stands in its ticket, so that a later controller gives it
 to nobody else as long as the run lives.
 """
@@ -7,13 +10,13 @@ to nobody else as long as the run lives.
 import contextlib
 import functools
 import os
+import secrets
 import signal
-import socket
 import subprocess
 import sys
 from pathlib import Path
 
-from bisect_cli.launchers import Exit, Handle, Launcher, Option, Unavailable, gpus, process, write_job
+from bisect_cli.launchers import Exit, Handle, Launcher, Option, Unavailable, gpus, process, read_exit, write_job
 
 MOST_SLOTS = 8  # by default: a search seldom has more subsets to ask about at once
 
@@ -82,6 +85,8 @@ class Local(Launcher):
         env = {"OMP_NUM_THREADS": str(threads), "PYTHONUNBUFFERED": "1", **self._share.environment(own)}
         write_job(job._replace(env={**env, **job.env}))
         agent = [sys.executable, "-I", "-S", str(Path(__file__).with_name("agent.py"))]
+        token = secrets.token_hex(16)
+        mark = process.mark(token, job.folder)
         waits, opens = os.pipe()
         try:
             with open(job.folder / "stdout.txt", "ab") as out, open(job.folder / "stderr.txt", "ab") as err:
@@ -90,6 +95,7 @@ class Local(Launcher):
                     stdin=subprocess.DEVNULL,
                     stdout=out,
                     stderr=err,
+                    env={**os.environ, **process.environment(mark)},
                     pass_fds=(waits,),
                     start_new_session=True,
                 )
@@ -98,18 +104,26 @@ class Local(Launcher):
             raise
         finally:
             os.close(waits)
-        return _Started(popen, opens, own, self._handles)
+        ticket = {**process.where(), "pid": popen.pid, "identity": process.identity(popen.pid) or "gone"}
+        ticket.update({"mark": token, **({"gpus": list(own)} if own else {})})
+        return _Started(popen, opens, ticket, mark, self._handles)
 
     def reattach(self, ticket, folder):
         self._to_reattach = [other for other in self._to_reattach if other != ticket]
-        if ticket.get("host") != socket.gethostname():
+        if process.place(ticket) != process.HERE:
             return None
-        pid = ticket["pid"]
+        mark = process.mark(ticket.get("mark"), folder)
         if _is_alive(ticket):
-            return _Reattached(ticket, self._handles)
-        if process.identity(pid) is None and ticket["identity"].startswith(process.boot()):
-            process.signal_group(pid, signal.SIGKILL)  # what a dead run has left of its group
+            ours = process.has_mark(ticket["pid"], mark) if mark else _is_unmarked(ticket["pid"], folder)
+            return _Reattached(ticket, mark, self._handles) if ours else None
+        process.end_all(mark)  # what a dead run has left
         return None
+
+    def elsewhere(self, ticket, folder):
+        if process.place(ticket) != process.ELSEWHERE or read_exit(folder):
+            return ""
+        other = ticket["host"] != process.where()["host"]
+        return f"on host {ticket['host']}" if other else f"in another container of the host name {ticket['host']}"
 
 
 def gpus_of(ticket):
@@ -119,54 +133,69 @@ def gpus_of(ticket):
 
 
 def _is_alive(ticket):
-    here = ticket.get("host") == socket.gethostname()
-    return here and process.identity(ticket["pid"]) == ticket["identity"]
+    """Whether the process is alive that a ticket names, be it ours or not."""
+    known = ticket.get("identity")
+    return process.place(ticket) == process.HERE and process.identity(ticket.get("pid")) == known is not None
+
+
+def _is_unmarked(pid, folder):
+    """Whether a process is the agent of an attempt's folder, from before there were marks."""
+    with contextlib.suppress(OSError, ValueError):
+        words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")[:-1]
+        named = any(os.path.basename(word) == b"agent.py" for word in words)
+        return named and os.path.samefile(os.fsdecode(words[-1]), folder)
+    return False
 
 
 class _Process(Handle):
-    """A process group by its leader, the agent. It alone is asked to stop, and asks the run, which knows how to end
-    its own helpers. alive: the list that it is in as long as it may be alive.
+    """A run by its agent, which alone is asked to stop, and asks the run, which knows how to end its own helpers. mark:
+    of all its processes, None if they have none. alive: the list that it is in as long as it may be alive.
     """
 
-    def __init__(self, ticket, alive):
-        self.ticket, self._alive = ticket, alive
+    def __init__(self, ticket, mark, alive):
+        self.ticket, self._mark, self._alive = ticket, mark, alive
+        self._exit = None
         alive.append(self)
 
     def ask_to_stop(self):
-        pid = self.ticket["pid"]
-        if process.identity(pid) == self.ticket["identity"]:
-            os.kill(pid, signal.SIGTERM)
+        process.signal_one(self.ticket["pid"], self.ticket["identity"], signal.SIGTERM)
 
     def kill(self):
-        process.signal_group(self.ticket["pid"], signal.SIGKILL)
+        process.end_all(self._mark, self.ticket["pid"] if _is_alive(self.ticket) else None)
 
     def _ended(self, code):
-        """Its Exit; what it had is free now."""
-        if self in self._alive:
+        """Its Exit, once nothing is left of it; what it had is free now."""
+        if self._exit is None:
+            process.end_all(self._mark)
             self._alive.remove(self)
-        return Exit(code)
+            self._exit = Exit(code)
+        return self._exit
 
 
 class _Started(_Process):
-    """A child of this process, with these GPUs."""
+    """A child of this process. opens: the end of the pipe that lets it begin."""
 
-    def __init__(self, popen, opens, own, alive):
+    def __init__(self, popen, opens, ticket, mark, alive):
+        super().__init__(ticket, mark, alive)
         self._popen, self._opens = popen, opens
-        identity = process.identity(popen.pid) or "gone"
-        ticket = {"host": socket.gethostname(), "pid": popen.pid, "identity": identity}
-        super().__init__({**ticket, **({"gpus": list(own)} if own else {})}, alive)
 
     def go(self):
         with contextlib.suppress(BrokenPipeError):  # already killed; `poll` tells
             os.write(self._opens, b"1")
         os.close(self._opens)
 
+    def kill(self):
+        super().kill()
+        if self._popen.returncode is None:  # so the group is still its own, also where it has exited
+            process.signal_group(self._popen.pid, signal.SIGKILL)
+
     def poll(self):
-        code = self._popen.poll()
-        if code is None:
-            return None
-        self.kill()
-        return self._ended(code)
+        if self._popen.returncode is None:
+            if not _has_exited(self._popen):
+                return None
+            process.signal_group(self._popen.pid, signal.SIGKILL)
+            self._popen.wait()
+        return self._ended(self._popen.returncode)
 
 
 class _Reattached(_Process):
@@ -176,12 +205,16 @@ class _Reattached(_Process):
         """It is under way already."""
 
     def poll(self):
-        now = process.identity(self.ticket["pid"])
-        if now == self.ticket["identity"]:
-            return None
-        if now is None:  # else the id is another process's by now
-            self.kill()
-        return self._ended(None)
+        return None if _is_alive(self.ticket) else self._ended(None)
+
+
+def _has_exited(popen):
+    """Whether a child has ended. It is not waited for yet, as long as the system can tell, so that its id stays its
+    own.
+    """
+    with contextlib.suppress(AttributeError, ChildProcessError):
+        return os.waitid(os.P_PID, popen.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+    return popen.poll() is not None
 
 
 LAUNCHER = Local

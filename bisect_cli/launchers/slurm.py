@@ -122,7 +122,7 @@ class Slurm(agent_job.AgentLauncher):
 
     def open(self, folder, uid, tickets):
         self.folder, self.uid = Path(folder).resolve(), uid
-        self._ids.update(ticket["job"] for ticket in tickets if "job" in ticket)
+        self._ids.update(str(ticket["job"]) for ticket in tickets if "job" in ticket)
         agent_job.install_agent(self.folder)
         agent_job.replace(self.folder / "job.sh", SCRIPT)
 
@@ -140,7 +140,8 @@ class Slurm(agent_job.AgentLauncher):
         return Job(self, {"launcher": "slurm", "key": key, "job": number}, folder)
 
     def reattach(self, ticket, folder):
-        mine = ticket.get("key", "").startswith(f"mb-{self.uid}-") and ticket.get("job", "").isdigit()
+        key, job = (str(ticket.get(name, "")) for name in ("key", "job"))
+        mine = key.startswith(f"mb-{self.uid}-") and job.isascii() and job.isdigit()
         return Job(self, ticket, Path(folder).resolve(), reattached=True) if mine else None
 
     def refresh(self):
@@ -164,7 +165,11 @@ class Slurm(agent_job.AgentLauncher):
         unknown = number not in self._ids and listed.key not in self._unsure
         if not (unknown and listed.key.startswith(f"mb-{self.uid}-") and listed.state in ("PENDING", "RUNNING")):
             return False
-        return Path(listed.workdir).resolve().is_relative_to(self.folder)  # else it is of a copy of this campaign
+        return self._is_here(listed)
+
+    def _is_here(self, listed):
+        """Whether a job is not of a copy of this campaign."""
+        return Path(listed.workdir).resolve().is_relative_to(self.folder)
 
     def _find(self, key):
         """The id of the job of this key, if there is one."""
@@ -173,7 +178,8 @@ class Slurm(agent_job.AgentLauncher):
         if answer.code != 0:
             raise self._unavailable(answer)
         jobs = parse_jobs(answer.out)
-        return next((number for number, listed in jobs.items() if listed.key == key and listed.held), "")
+        found = ((number, listed) for number, listed in jobs.items() if listed.key == key and listed.held)
+        return next((number for number, listed in found if self._is_here(listed)), "")
 
     def _submit(self, key, folder, avoid):
         """The id of a new job, on hold."""

@@ -1,4 +1,8 @@
-"""Parity before the first run of a campaign: done once for the same code and flags, and never in the way of a stop."""
+"""Parity before the first run of a campaign: done once for the same code and flags, and never in the way of a stop.
+
+Like a run it is logged before it begins. One that a controller which died has left is ended: it may have been of other
+flags.
+"""
 
 import contextlib
 import time
@@ -13,10 +17,14 @@ POLL = 0.05
 KILL_SECONDS = 60
 
 
+HOME = "parity"  # in the campaign's folder
+
+
 def compare(recorder, launcher, interrupts, wanted=True, patience=parity.SECONDS):
     """Logs what parity finds, however it ends; only a request to stop leaves it to be done. wanted: whether the user
     wants it at all. patience: in seconds, once it has begun.
     """
+    end_earlier(recorder, launcher)
     if recorder.state.parity or interrupts.requested:
         return
     result = _parity(recorder, launcher, interrupts, patience) if wanted else parity.nothing(events.TURNED_OFF)
@@ -24,9 +32,17 @@ def compare(recorder, launcher, interrupts, wanted=True, patience=parity.SECONDS
         recorder.record(events.Parity(result))
 
 
+def end_earlier(recorder, launcher):
+    """Ends what an earlier controller has left running."""
+    ticket = recorder.state.parity_ticket
+    handle = launcher.reattach(ticket, recorder.folder / HOME) if ticket else None
+    if handle:
+        _kill(launcher, handle)
+
+
 def _parity(recorder, launcher, interrupts, patience):
     """What parity says, as parity.digest; None if asked to stop."""
-    settings, home = recorder.settings, recorder.folder / "parity"
+    settings, home = recorder.settings, recorder.folder / HOME
     file = home / "result.json"
     command = trainer_of(settings).parity_argv(settings, file)
     if not command:
@@ -41,6 +57,7 @@ def _parity(recorder, launcher, interrupts, patience):
         return None if interrupts.requested else parity.nothing(f"it could not begin within {patience:g} s")
     deadline = time.monotonic() + patience
     try:
+        recorder.record(events.ParityStarted(handle.ticket))
         handle.go()
         while handle.poll() is None:
             launcher.refresh()

@@ -3,6 +3,7 @@
 import contextlib
 import os
 import re
+import secrets
 import signal
 import subprocess
 import tempfile
@@ -21,13 +22,16 @@ TAIL = 4096  # bytes of error output that surely hold its last line
 
 
 class Check:
-    """One such question under way, in a process of its own that is killed when this context ends."""
+    """One such question under way, in a process of its own. Nothing that it has started is left when this context
+    ends.
+    """
 
     def __init__(self, settings, folder):
         self.settings = settings
         self.trainer = trainer_of(settings)
         self.command = self.trainer.check_command(settings, folder / "check" / "out")
         self._files = [tempfile.TemporaryFile() for _ in range(2)]  # noqa: SIM115 - closed with this context
+        self._mark = secrets.token_hex(16)
         self._deadline = time.monotonic() + SECONDS
         self._child = self._start() if self.command else None
 
@@ -35,8 +39,8 @@ class Check:
         return self
 
     def __exit__(self, *_):
-        if self._child and self._child.poll() is None:
-            process.signal_group(self._child.pid, signal.SIGKILL)
+        if self._child:
+            process.end_all(self._mark, self._child.pid if self._child.poll() is None else None)
             self._child.wait()
         for file in self._files:
             file.close()
@@ -78,7 +82,7 @@ class Check:
                 stdout=stdout,
                 stderr=stderr,
                 cwd=self.command.cwd,
-                env={**os.environ, **self.command.env},
+                env={**os.environ, **self.command.env, **process.environment(self._mark)},
                 start_new_session=True,
             )
         except OSError as error:

@@ -144,6 +144,11 @@ class CommandTrainer(Trainer):
 
     def missing(self, settings):
         options = settings.spec.options
+        if not os.path.isdir(options["workdir"]):
+            return (
+                f"the folder {options['workdir']}, where runs are started, is not there: put it back, or begin a new "
+                f"campaign where the training is now, with `--from {settings.name}` for the runs so far."
+            )
         program = options["command"][0]
         path = options["env"].get("PATH", os.environ.get("PATH", ""))
         place = os.path.join(options["workdir"], program) if os.sep in program else program

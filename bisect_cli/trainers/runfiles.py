@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import NamedTuple, Optional
 
 from bisect_cli.campaign import fingerprint
+from bisect_cli.errors import UserError
 from bisect_cli.storage import untrusted
 from bisect_cli.trainers.readers import values
 from bisect_cli.trainers.readers.files import Followed
@@ -105,7 +106,8 @@ class _Evaluations(LineParser):
 
 def result(out, metrics):
     """The Result in a run's folder, or why there is none, as a sentence: "" where there is no result.json. metrics: the
-    Metrics that it has to have. One of them that is NaN or infinite makes a run diverged.
+    Metrics that it has to have. One of them that is NaN or infinite makes a run diverged. Raises UserError for a file
+    that cannot be read now.
     """
     path = Path(out) / RESULT
     try:
@@ -113,6 +115,10 @@ def result(out, metrics):
     except FileNotFoundError:
         return f"{RESULT} is no regular file" if path.is_symlink() or path.exists() else ""
     except OSError as error:
+        if error.errno in untrusted.PASSING:
+            raise UserError(
+                f"{path} cannot be read ({error.strerror}): resume when it can, or delete it to train that run again."
+            ) from error
         return f"{RESULT} cannot be read: {error.strerror}"
     if record is None:
         return f"{RESULT} is no JSON object of at most {untrusted.MOST_JSON >> 20} MiB"
@@ -169,8 +175,8 @@ def _is_sound(path, of_lines):
         return untrusted.read_object(path) is not None
     except PermissionError:
         return True  # the run may have more rights than we have
-    except OSError:
-        return not (path.is_symlink() or path.exists())
+    except OSError as error:
+        return error.errno in untrusted.PASSING or not (path.is_symlink() or path.exists())
 
 
 def seconds(value):
