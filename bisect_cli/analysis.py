@@ -39,6 +39,11 @@ class Analysis(NamedTuple):
         ]
 
     @property
+    def wants_nothing(self):
+        """Whether no run is left to make: the search has ended."""
+        return not self.failure and not self.requests
+
+    @property
     def unresolved(self):
         return any(plan.unresolved for plan in self.plans.values())
 

@@ -180,6 +180,10 @@ def interrupted(bench):
     records = eventlog.read(bench.runs / "c" / store.LOG).events
     started = next(i for i, record in enumerate(records) if record["kind"] == "started" and record["trial"] == trial.id)
     cut_log(bench.runs / "c", started + 1)
+    logged = {record["trial"] for record in records[: started + 1] if "trial" in record}
+    for home in (bench.runs / "c" / "trials").iterdir():
+        if home.name not in logged:
+            shutil.rmtree(home)  # what a later run says may be enough
     return trial
 
 

@@ -54,6 +54,8 @@ class Created:
     time: Optional[float] = None
 
     def apply(self, state):
+        if state.settings is not None:
+            return _contradicted(state, "a campaign is created that is there")
         settings = Settings.from_json(self.settings, Spec.from_json(self.spec))
         return dataclasses.replace(state, settings=settings, created=self.time)
 
@@ -87,7 +89,17 @@ class Closed:
     reason: str = ""
 
     def apply(self, state):
-        return dataclasses.replace(state, state=self.state, reason=self.reason)
+        return dataclasses.replace(state, state=self.state, reason=self.reason, parity_ticket=None)
+
+
+@_event("parity_started")
+class ParityStarted:
+    """The comparison of the implementations, logged before it can begin. ticket: how its launcher finds it again."""
+
+    ticket: dict
+
+    def apply(self, state):
+        return dataclasses.replace(state, parity_ticket=self.ticket)
 
 
 @_event("parity")
@@ -97,7 +109,7 @@ class Parity:
     result: dict
 
     def apply(self, state):
-        return dataclasses.replace(state, parity=self.result)
+        return dataclasses.replace(state, parity=self.result, parity_ticket=None)
 
 
 @_event("fingerprint", "keyed")
@@ -120,6 +132,8 @@ class FlagsAdded:
     seeds: int
 
     def apply(self, state):
+        if state.settings is None:
+            return _contradicted(state, "flags are added to a campaign that was not created")
         settings = dataclasses.replace(state.settings, flags=tuple(self.flags), seeds=self.seeds)
         return _with_parity_to_do(_reopened(state, settings=settings))
 
@@ -132,6 +146,8 @@ class LauncherChanged:
     options: dict = field(default_factory=dict)
 
     def apply(self, state):
+        if state.settings is None:
+            return _contradicted(state, "another launcher is given to a campaign that was not created")
         settings = dataclasses.replace(state.settings, launcher=self.launcher, launcher_options=self.options)
         slots = state.slots if self.launcher == state.settings.launcher else None
         return dataclasses.replace(state, settings=settings, slots=slots)
@@ -162,6 +178,8 @@ class RunImported:
     fingerprint: Optional[dict] = None
 
     def apply(self, state):
+        if self.trial in state.trials:
+            return _contradicted(state, f"{self.trial} is imported, whose id is a trial's already")
         kept = {name: getattr(self, name) for name in ("metrics", "wall", "fingerprint", "source")}
         trial = Trial(self.trial, self.flags, self.seed, state=self.outcome, **kept)
         return _with_trial(_reopened(state), trial)
@@ -185,6 +203,10 @@ class Started:
 
     def apply(self, state):
         old = state.trials.get(self.trial) or Trial(self.trial, self.flags, self.seed)
+        if (old.flags, old.seed) != (self.flags, self.seed):
+            return _contradicted(state, f"{self.trial} is started with other flags or another seed than before")
+        if self.attempt <= old.attempts:
+            return _contradicted(state, f"attempt {self.attempt} of {self.trial} is started again")
         gpus = self.ticket.get("gpus")
         trial = _changed(
             old,
@@ -237,14 +259,20 @@ class Ended:
     time: Optional[float] = None
 
     def apply(self, state):
-        if self.trial not in state.trials:
-            return state
-        old = state.trials[self.trial]
+        old = state.trials.get(self.trial)
+        if old is None:
+            return _unaccounted(state, self.trial, f"{self.trial} has ended, of whose start nothing is known")
+        attempt = old.attempts if self.attempt is None else self.attempt
+        if attempt < old.attempts:
+            return _contradicted(state, f"attempt {attempt} of {self.trial} has ended after a later one was started")
+        if attempt == self.attempt == old.attempts and old.state == WAITING and self.outcome == CRASHED:
+            return _contradicted(state, f"attempt {attempt} of {self.trial}, which has ended, has crashed")
         crashes = old.crashes + (self.outcome == CRASHED)
         lasting = (FINISHED, DIVERGED, CANCELLED, STOPPED_EARLY)
         trial = _changed(
             old,
             state=self.outcome if self.outcome in lasting else CRASHED if crashes >= ATTEMPTS else WAITING,
+            attempts=attempt,
             crashes=crashes,
             slot=None,
             ticket=None,
@@ -277,8 +305,22 @@ class Undone:
         return _with_trial(_reopened(state), trial.before or unmade)
 
 
+@_event("unaccounted")
+class Unaccounted:
+    """Trials that have run, as their folders show, and of which the log has lost what they were. They count for nothing
+    but the budget.
+    """
+
+    trials: tuple
+
+    def apply(self, state):
+        for trial in self.trials:
+            state = _unaccounted(state, trial, f"{trial} has run by its folder, and the log has lost what it was")
+        return state
+
+
 # Kinds of events that change no verdict, and nothing that a search says
-WITHOUT_VERDICTS = frozenset(("started", "reattached", "adopted", "closed"))
+WITHOUT_VERDICTS = frozenset(("started", "reattached", "adopted", "closed", "parity_started", "unaccounted"))
 
 
 def parse(record):
@@ -307,6 +349,19 @@ def fold(records):
 def apply(state, event):
     """The State after one more event, or the same where there is none."""
     return event.apply(state) if event else state
+
+
+def _contradicted(state, sentence):
+    """The same, with a word on an event that cannot be."""
+    return dataclasses.replace(state, contradictions=(*state.contradictions, f"by the log, {sentence}: it was skipped"))
+
+
+def _unaccounted(state, trial, sentence):
+    """With a trial of which too little is known."""
+    if trial in state.unaccounted:
+        return state
+    state = dataclasses.replace(state, unaccounted=(*state.unaccounted, trial))
+    return dataclasses.replace(state, contradictions=(*state.contradictions, f"{sentence}: it counts for nothing"))
 
 
 def _reopened(state, **changes):
@@ -339,6 +394,15 @@ class Draft:
             shared = {name: self._shared(record[name]) for name in SHARED if name in record}
             self._state = apply(self._state, parse({**record, **shared}))
         return self
+
+    def add_if_it_fits(self, record):
+        """Adds an event, unless it contradicts those before it; returns the sentences that say so."""
+        before = self._state
+        self.add_all([record])
+        sentences = self._state.contradictions[len(before.contradictions) :]
+        if sentences:
+            self._state = before
+        return sentences
 
     def state(self):
         """The State so far."""

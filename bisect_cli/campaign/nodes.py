@@ -31,15 +31,20 @@ def left_out(state, now):
     """{node: until when} of the nodes that no run is to be started on. Empty if it is not for the nodes that runs
     crash.
     """
-    recent = {use.node: use.time + LEFT_OUT for use in _blamed(state.node_uses) if use.time + LEFT_OUT > now}
+    recent = {use.node: min(use.time, now) + LEFT_OUT for use in _blamed(state.node_uses) if _is_recent(use, now)}
     return recent if len(recent) < SEVERAL else {}
 
 
 def elsewhere(state, now):
     """Nodes on which runs have crashed at once of late, so many that it is not for them; empty if it may be."""
-    recent = {use.node for use in state.node_uses if _crashed_at_once(use) and use.time + LEFT_OUT > now}
-    blamed = {use.node for use in _blamed(state.node_uses) if use.time + LEFT_OUT > now}
+    recent = {use.node for use in state.node_uses if _crashed_at_once(use) and _is_recent(use, now)}
+    blamed = {use.node for use in _blamed(state.node_uses) if _is_recent(use, now)}
     return tuple(sorted(recent)) if len(recent) > 1 and (len(blamed) >= SEVERAL or not blamed) else ()
+
+
+def _is_recent(use, now):
+    """Also right after the clock was set back; what it was set back by far more is not waited for."""
+    return abs(now - use.time) < LEFT_OUT
 
 
 def _blamed(uses):

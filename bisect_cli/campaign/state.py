@@ -15,6 +15,17 @@ FINISHED, DIVERGED, CRASHED = "finished", "diverged", "crashed"
 STOPPED_EARLY = "stopped early"
 
 
+def id_of(number):
+    """The id of the trial of this number."""
+    return f"t{number:02d}"
+
+
+def number_of(trial):
+    """The number of a trial's id, 0 if that is none of `id_of`."""
+    digits = trial[1:]
+    return int(digits) if trial[:1] == "t" and digits.isascii() and digits.isdigit() and len(digits) < 10 else 0
+
+
 @dataclass(frozen=True)
 class Trial:
     """One training run: a subset of flags and a seed. It may take several attempts.
@@ -77,9 +88,12 @@ class State:
     """A campaign as its log says it is.
 
     state: new, open (a controller has it, or had and died), or how the last one closed it. slots: runs at once, None
-    for any number, where people start them. parity: as parity.digest says it, None before it. fingerprint: what a run
-    would be computed with now, None if that is not known. prior_evidence: {source: rows}, as evidence.prior. node_uses:
-    of all attempts that ended on a node which is known, in order.
+    for any number, where people start them. parity: as parity.digest says it, None before it; parity_ticket: of the
+    comparison that is under way, None if none is. fingerprint: what a run would be computed with now, None if that is
+    not known. prior_evidence: {source: rows}, as evidence.prior. node_uses: of all attempts that ended on a node which
+    is known, in order. contradictions: a sentence for each event that cannot be and was skipped, as the log is damaged.
+    unaccounted: ids of trials that have run, of which the log has lost what they were. seen: the highest number of a
+    trial's id that was seen elsewhere than in the log's events; not of the log, but of who holds the campaign.
     """
 
     settings: Optional[Settings] = None
@@ -90,9 +104,13 @@ class State:
     max_runs: Optional[int] = None
     created: Optional[float] = None
     parity: Optional[dict] = None
+    parity_ticket: Optional[dict] = None
     fingerprint: Optional[dict] = None
     prior_evidence: dict = field(default_factory=dict)
     node_uses: tuple = ()
+    contradictions: tuple = ()
+    unaccounted: tuple = ()
+    seen: int = field(default=0, compare=False)
 
     def trials_of(self, flags, stale=False):
         """The trials of a subset, by seed: those that count, or those that are stale."""
@@ -127,8 +145,13 @@ class State:
         return [t for t in self._out if not self.stale(t)]
 
     @property
+    def next_number(self):
+        """The number of the next new trial's id: above all that were ever seen, so that no two runs share one."""
+        return 1 + max((self.seen, *map(number_of, (*self.trials, *self.unaccounted))))
+
+    @property
     def trained(self):
-        """How many trainings the campaign has begun itself."""
+        """How many trainings the campaign has begun itself, those of which the log has lost what they were included."""
         return self._trained
 
     @property
@@ -169,7 +192,8 @@ class State:
 
     @cached_property
     def _trained(self):
-        return sum(not t.source for t in self.trials.values())
+        unaccounted = sum(trial not in self.trials for trial in self.unaccounted)
+        return sum(not t.source for t in self.trials.values()) + unaccounted
 
     @cached_property
     def _expected(self):

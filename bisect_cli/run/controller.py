@@ -9,8 +9,9 @@ import socket
 
 from bisect_cli.analysis import check_metrics
 from bisect_cli.campaign.events import Closed, Opened
+from bisect_cli.run import lost
 from bisect_cli.run.attempts import HUNG, Attempts
-from bisect_cli.run.compare import compare
+from bisect_cli.run.compare import compare, end_earlier
 from bisect_cli.run.early_stop import EarlyStop
 from bisect_cli.run.interrupts import Interrupts
 from bisect_cli.run.recheck import Recheck
@@ -61,9 +62,14 @@ class Controller:
                     self.recheck.look(self.attempts.collect())
                     self.early_stop.look()
                     ending = self._ending()
+                    if ending and ending[0] == "finished":
+                        self.attempts.stop_all(self.interrupts)
+                        if not self.recorder.analysis.wants_nothing:
+                            continue  # one of them ended with a result that asks for more
                     if ending:
                         return self._close(*ending)
                     self.attempts.cancel()
+                    self.recorder.check()
                     self._fill()
                     self.recorder.notify()
                     self._pause()
@@ -76,15 +82,18 @@ class Controller:
         """Stops what a controller that died has left running."""
         self._open(())
         with self.interrupts:
+            end_earlier(self.recorder, self.launcher)
             self.attempts.reattach()
             return self._close("interrupted", "stopped on request")
 
     def _open(self, changes):
         self.interrupts.clear_earlier()
+        lost.recover(self.recorder, self.attempts)
         for event in changes:
             self.recorder.record(event)
         self.recorder.record(Opened(os.getpid(), socket.gethostname(), self.launcher.slots, self.max_runs))
-        tickets = [trial.ticket for trial in self.recorder.state.running]
+        state = self.recorder.state
+        tickets = [trial.ticket for trial in state.running] + ([state.parity_ticket] if state.parity_ticket else [])
         with store.writing(self.recorder.folder):
             self.launcher.open(self.recorder.folder, self.recorder.settings.uid, tickets)
         for trial in self.recorder.state.current:

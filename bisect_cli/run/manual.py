@@ -21,6 +21,7 @@ from bisect_cli.run import ask_tell, session, whose
 from bisect_cli.run.attempts import make_job
 from bisect_cli.run.recheck import Recheck
 from bisect_cli.run.recorder import Recorder
+from bisect_cli.run.schedule import is_over
 from bisect_cli.storage import lease, store
 from bisect_cli.trainers import trainer_of
 from bisect_cli.trainers.check import check
@@ -65,8 +66,9 @@ def begin(folder, listener, note, *, slots=None, max_runs=None, settings=None, c
     """
     with listener as listen, hold(folder, listen, note, settings) as recorder:
         first = changes(recorder.state) if changes else []
-        if first or recorder.state.state != "finished":
+        if first or not is_over(recorder.state, recorder.analysis):
             store.copy_imported(folder, recorder.settings, first)
+            session.changed_settings(folder, recorder.state, first)
             for event in first:
                 recorder.record(event)
             _open(recorder, slots, max_runs)
@@ -88,7 +90,8 @@ def ask(recorder, count=1, node="", max_runs=None):
     """Hands out up to `count` runs, as HandedOuts. node: where they will run. max_runs: the budget from now on, None if
     it stays as it is.
     """
-    if max_runs is not None or recorder.state.state == "new":
+    state, over = recorder.state, is_over(recorder.state, recorder.analysis)
+    if max_runs is not None or state.state == "new" or (state.state == "finished" and not over):
         _open(recorder, max_runs=max_runs)
     Recheck(recorder).at_once()
     ask_tell.settle(recorder)

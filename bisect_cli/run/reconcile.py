@@ -7,7 +7,7 @@ from functools import partial
 from bisect_cli.analysis import measure
 from bisect_cli.campaign import fingerprint as fingerprints
 from bisect_cli.campaign.events import Fingerprint, FlagsAdded, PriorEvidence, RunImported, apply
-from bisect_cli.campaign.state import DIVERGED, FINISHED
+from bisect_cli.campaign.state import DIVERGED, FINISHED, id_of
 from bisect_cli.campaign.subsets import union
 from bisect_cli.evidence import prior
 
@@ -48,14 +48,13 @@ def _imports(state, name, other):
     """The events of those runs of another campaign that are as good as this one's own."""
     known = {(trial.flags, trial.seed) for trial in state.current}
     keys = [state.settings.metric(metric).key for metric in state.settings.metrics]
-    number = len(state.trials)
+    number = state.next_number
     for trial in other.trials.values():
         if trial.state not in (FINISHED, DIVERGED) or (trial.flags, trial.seed) in known or not _same(state, trial):
             continue
         if set(trial.flags) <= set(state.settings.flags) and all(map(trial.reports, keys)):
-            number += 1
             yield RunImported(
-                f"t{number:02d}",
+                id_of(number),
                 trial.flags,
                 trial.seed,
                 trial.state,
@@ -64,6 +63,7 @@ def _imports(state, name, other):
                 trial.wall,
                 trial.fingerprint,
             )
+            number += 1
 
 
 def _rows(state, other):

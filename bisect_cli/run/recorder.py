@@ -1,6 +1,7 @@
 """The one writer of a campaign's events: logged first, then folded, analysed and shown."""
 
 import contextlib
+from pathlib import Path
 
 from bisect_cli.analysis import analyse
 from bisect_cli.campaign import events
@@ -18,8 +19,9 @@ class Recorder:
     """
 
     def __init__(self, folder, log, state, listen=lambda event, state, analysis: None, clock=Clock()):  # noqa: B008
-        self.folder, self.state, self.clock = folder, state, clock
-        self._keeper = kept.Keeper(folder)
+        self.folder = folder and Path(folder).resolve()  # runs are started in folders of their own
+        self.state, self.clock = state, clock
+        self._keeper = kept.Keeper(self.folder)
         self.analysis, self._analysed = analyse(state, self._keeper.memory), False
         self._log, self._listen = log, listen
         self._together = None  # the events logged since their analysis was put off
@@ -41,6 +43,10 @@ class Recorder:
         else:
             self._together.append(event)
 
+    def check(self):
+        """Raises UserError if the log is not there any more as it was written."""
+        self._log.check()
+
     @contextlib.contextmanager
     def together(self):
         """A context for several events that are analysed, and told to the listener, once all are logged."""
@@ -60,7 +66,8 @@ class Recorder:
         for event in logged:
             self.notify(event)
         if self.folder and self._analysed:
-            self._keeper.keep(self._log.mark, self.state, self.analysis, isinstance(logged[-1], events.Closed))
+            damaged = bool(self._log.notes or self.state.contradictions)
+            self._keeper.keep(self._log.mark, self.state, self.analysis, isinstance(logged[-1], events.Closed), damaged)
 
     def notify(self, notice=None):
         """Shows how the campaign stands, without logging anything."""

@@ -6,7 +6,7 @@ Pure: the controller, the simulator and the dry run share it.
 from itertools import combinations
 from typing import NamedTuple, Optional
 
-from bisect_cli.campaign.state import CANCELLED, WAITING, Trial
+from bisect_cli.campaign.state import CANCELLED, WAITING, Trial, id_of
 from bisect_cli.campaign.subsets import NO_NEEDS, tops
 from bisect_cli.evidence.judge import BASELINE, BROKEN, FINE, Verdict
 from bisect_cli.search import Question
@@ -62,7 +62,7 @@ def next_runs(state, requests, max_runs=None):
 
 def attempt_of(state, run):
     """The id of the trial of a NextRun, and the number of its attempt."""
-    return (run.trial.id, run.trial.attempts + 1) if run.trial else (f"t{len(state.trials) + 1:02d}", 1)
+    return (run.trial.id, run.trial.attempts + 1) if run.trial else (id_of(state.next_number), 1)
 
 
 def ending(state, analysis, max_runs=None):
@@ -74,6 +74,13 @@ def ending(state, analysis, max_runs=None):
     if not state.running and not any(True for _ in next_runs(state, analysis.requests, max_runs)):
         return "inconclusive", f"the budget of {max_runs} runs is spent"
     return None
+
+
+def is_over(state, analysis):
+    """Whether a campaign that was closed as finished still is: where its log has lost events, the search may want more
+    runs than it did.
+    """
+    return state.state == "finished" and analysis.wants_nothing
 
 
 def worst_case_runs(search, flags, seeds, groups=(), needs=NO_NEEDS):

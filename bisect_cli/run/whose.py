@@ -29,10 +29,10 @@ def explain_other(settings, own, home):
     """
     home = Path(home)
     notes = [(name, said, own) for name, said in trainer_of(settings).whose(settings, home)]
-    for number, folder in _attempts(home):
+    for number, folder in attempts_in(home):
         expected = {**own, "attempt": number} if "trial" in own else own
         ended = launchers.read_exit(folder) or {}
-        notes += [(f"{folder.name}/job.json", _job_of(folder), expected)]
+        notes += [(f"{folder.name}/job.json", job_of(folder), expected)]
         notes += [(f"{folder.name}/exit.json", ended.get("of", {}), expected)]
     differences = ((name, _difference(settings, said, expected)) for name, said, expected in notes)
     return next((f"{name} is of {other}" for name, other in differences if other), "")
@@ -62,12 +62,12 @@ def set_aside_all(folder, state):
 def set_aside(settings, own, home):
     """Renames a trial's folder if something has run there that was not the run of `owner`. Raises OSError."""
     home = Path(home)
-    if _has_run(home) and explain_other(settings, own, home):
+    if has_run(home) and explain_other(settings, own, home):
         kept = (home.with_name(f"{home.name}.other-{number}") for number in itertools.count(1))
         home.rename(next(path for path in kept if not path.exists() and not path.is_symlink()))
 
 
-def _attempts(home):
+def attempts_in(home):
     """(number, folder) of each attempt."""
     if not home.is_dir():
         return []
@@ -75,14 +75,16 @@ def _attempts(home):
     return sorted((int(match[1]), path) for match, path in found if match)
 
 
-def _has_run(home):
+def has_run(home):
+    """Whether something has run in a trial's folder."""
     out = home / "out"
     if out.is_dir() and any(out.iterdir()):
         return True
-    return any((folder / "exit.json").exists() for _, folder in _attempts(home))
+    return any((folder / "exit.json").exists() for _, folder in attempts_in(home))
 
 
-def _job_of(folder):
+def job_of(folder):
+    """Whose the run of an attempt's folder is, as its job.json says it; {} if that is not known."""
     try:
         of = (untrusted.read_object(folder / "job.json") or {}).get("of")
     except OSError:
@@ -92,7 +94,7 @@ def _job_of(folder):
 
 def _difference(settings, said, expected):
     """What is said and not as expected, in words."""
-    flags = _flags(settings, said.get("flags"))
+    flags = flags_of(settings, said.get("flags"))
     if flags is not None and set(flags) != set(expected["flags"]):
         return f"other flags ({', '.join(flags) or 'none'})"
     for part in ("seed", "trial", "attempt", "campaign"):
@@ -102,7 +104,7 @@ def _difference(settings, said, expected):
     return ""
 
 
-def _flags(settings, said):
+def flags_of(settings, said):
     """Flags as they are named here, None for what is no list of them."""
     if not isinstance(said, list) or not all(isinstance(flag, str) for flag in said):
         return None

@@ -1,8 +1,10 @@
 """The folder of all campaigns: `<runs>/<name>/` with `events.jsonl`, `lease.json` and `trials/<id>/`."""
 
 import contextlib
+import dataclasses
 import errno
 import os
+import re
 import shlex
 import shutil
 import time
@@ -14,11 +16,16 @@ from bisect_cli.campaign.events import WITHOUT_VERDICTS, Draft, Ended, RunImport
 from bisect_cli.campaign.settings import check_name
 from bisect_cli.campaign.state import FINISHED, State
 from bisect_cli.errors import UserError, nearest, unknown
-from bisect_cli.storage import eventlog
+from bisect_cli.storage import eventlog, untrusted
 
 LOG = "events.jsonl"
+CONTRADICTION = "contradiction"  # the kind of Problem of an event that cannot be
+MOST_ASIDE = 1 << 26  # bytes
 STOP = "stop"  # a file that asks the controller to stop
+TRIAL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")  # an id
 DEFAULT_RUNS = "runs"
+# What a run may have taken by the time of day, beside what its training says: more tells of a clock that was set
+MOST_TIMES, LONG_START = 10, 3600  # times as long, and seconds more
 
 
 @contextlib.contextmanager
@@ -34,13 +41,22 @@ def writing(folder):
         if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.ENOENT):
             reason = os.strerror(error.errno).lower()
             raise UserError(f"cannot write in {folder} ({reason}): choose another folder with --runs-dir.") from error
-        raise
+        raise UserError(
+            f"cannot write in {folder} ({_words(error)}): mend that, then resume; nothing that was logged is lost."
+        ) from error
 
 
 def names(runs):
     """The campaigns in a runs folder, the most recently active first."""
-    found = [(log.stat().st_mtime, log.parent.name) for log in Path(runs).glob(f"*/{LOG}")]
+    found = [(_changed(folder / LOG), folder.name) for folder in Path(runs).glob("*") if os.path.lexists(folder / LOG)]
     return [name for _, name in sorted(found, reverse=True)]
+
+
+def _changed(path):
+    try:
+        return path.lstat().st_mtime
+    except OSError:
+        return 0.0
 
 
 def find(runs, name=None):
@@ -74,17 +90,43 @@ def command_line(command, folder, *words):
     return shlex.join(["maskrcnn-bisect", command, folder.name, *words, *elsewhere])
 
 
+@contextlib.contextmanager
+def reading(folder):
+    """Turns what can be wrong with a campaign's log into a UserError that names it and the remedy: it cannot be read,
+    or what it says makes no sense.
+    """
+    path, look = Path(folder) / LOG, command_line("check", folder)
+    try:
+        yield
+    except (BrokenPipeError, UserError):
+        raise
+    except OSError as error:
+        raise UserError(f"{path} cannot be read ({_words(error)}): look with `{look}`.") from error
+    except Exception as error:  # whatever the arithmetic makes of it
+        words = " ".join(f"{type(error).__name__}: {str(error)[:100]}".split())
+        raise UserError(f"what {path} says makes no sense ({words}): look with `{look}`.") from error
+
+
+def _words(error):
+    return (error.strerror or str(error)).lower()
+
+
 class Contents(NamedTuple):
     """What a campaign's log holds. state: the State. judged: the State after the last event that can change a verdict,
-    which is the one to analyse. mark, judged_mark: the log up to either. notes: about damage to it.
+    which is the one to analyse. mark, judged_mark: the log up to either. problems: the eventlog.Problems of the log,
+    and one of kind CONTRADICTION for each event that cannot be. notes: a sentence for each of them.
     """
 
     state: State
     judged: State
     mark: eventlog.Mark
     judged_mark: eventlog.Mark
-    notes: tuple
+    problems: tuple
     log: eventlog.Reading
+
+    @property
+    def notes(self):
+        return tuple(problem.text for problem in self.problems)
 
 
 _last_read = {}  # path of a log: its Contents; of one log alone. A command reads the same log several times
@@ -92,16 +134,25 @@ _last_read = {}  # path of a log: its Contents; of one log alone. A command read
 
 def read(folder):
     """The Contents of a campaign's log."""
-    path = Path(folder).resolve() / LOG
-    log, known = eventlog.Reading(path), _last_read.get(path)
-    if known is None or known.mark != log.whole:
-        known = _contents(log)
-        _last_read.clear()
-        _last_read[path] = known._replace(log=None)  # its bytes need not stay in memory
+    path, name = Path(folder).resolve() / LOG, Path(folder).name
+    with reading(folder):
+        log, known = open_log(folder), _last_read.get((path, name))
+        if known is None or known.mark != log.whole:
+            known = _contents(log, name)
+            _last_read.clear()
+            _last_read[path, name] = known._replace(log=None)  # its bytes need not stay in memory
     return known._replace(log=log)
 
 
-def _contents(log):
+def open_log(folder):
+    """The log of a campaign, as an eventlog.Reading. Raises OSError."""
+    path = Path(folder).resolve() / LOG
+    if os.path.lexists(path) and not path.is_file():  # to read a pipe would never end
+        raise OSError(errno.EINVAL, "it is no regular file")
+    return eventlog.Reading(path)
+
+
+def _contents(log, name):
     draft, waiting, judged_mark = Draft(), [], eventlog.Mark()
     for record in log:
         waiting.append(trainers.upgraded(record))
@@ -110,13 +161,45 @@ def _contents(log):
             waiting, judged_mark = [], log.mark
     judged = draft.state()
     state = draft.add_all(waiting).state() if waiting else judged
-    return Contents(state, judged, log.mark, judged_mark, tuple(log.notes), log)
+    state, judged = (_named(one, name) for one in (state, judged))
+    return Contents(state, judged, log.mark, judged_mark, (*log.problems, *_further(log.path, state)), log)
+
+
+def _further(path, state):
+    """Problems that are not of the log's lines."""
+    for sentence in state.contradictions:
+        yield eventlog.Problem(CONTRADICTION, 0, sentence)
+    aside = path.with_name(path.name + ".corrupt")
+    if aside.exists():  # an older version took them out of the log
+        text = f"damaged lines of {path.name} were moved to {aside.name}: what they said is lost"
+        yield eventlog.Problem(eventlog.DAMAGED, 0, text, untrusted.read_end(aside, MOST_ASIDE))
+
+
+def _named(state, name):
+    """A State under the name of its folder, which people may have renamed or copied."""
+    return dataclasses.replace(state, settings=state.settings and dataclasses.replace(state.settings, name=name))
 
 
 def load(folder):
     """The State of a campaign, and notes about damage to its log."""
     contents = read(folder)
     return contents.state, contents.notes
+
+
+def load_begun(folder):
+    """The State of a campaign. Raises UserError if its log does not say what is bisected."""
+    state, _ = load(folder)
+    check_begun(folder, state)
+    return state
+
+
+def check_begun(folder, state):
+    """Raises UserError if the State of a campaign lacks its settings."""
+    if state.settings is None:
+        raise UserError(
+            f"campaign '{Path(folder).name}' does not say what it bisects: it has not begun yet, or has lost the first "
+            f"line of its log; look with `{command_line('check', folder)}`."
+        )
 
 
 def find_trial(state, name):
@@ -146,13 +229,20 @@ def create(runs, name=None):
 
 def trial_folder(folder, trial):
     """Where a trial lives: `out` is the trainer's, shared by its attempts so that a retry resumes; `attempt-<k>` is the
-    launcher's.
+    launcher's. Raises UserError for an id that this program gives to none, as it may lead out of the campaign's folder.
     """
+    if not isinstance(trial, str) or not TRIAL.fullmatch(trial):
+        raise UserError(
+            f"campaign '{Path(folder).name}': a trial is called {trial!r:.80}, which no trial is: its log was damaged "
+            f"or made up; look with `{command_line('check', folder)}`."
+        )
     return Path(folder) / "trials" / trial
 
 
 def copy_imported(folder, settings, events):
-    """Copies, for runs that events say are imported from campaigns beside this one, what their trainer reported."""
+    """Copies, for runs that events say are imported from campaigns beside this one, what their trainer reported. Raises
+    UserError where a link leads out of their folder.
+    """
     trainer = trainers.trainer_of(settings)
     for event in (event for event in events if isinstance(event, RunImported)):
         campaign, _, trial = event.source.partition("/")
@@ -162,8 +252,17 @@ def copy_imported(folder, settings, events):
             (mine / "out").mkdir(parents=True, exist_ok=True)
             for path in trainer.reports(settings, theirs):
                 if (theirs / path).is_file():
+                    _check_inside(theirs / path, Path(folder).parent / campaign)
                     (mine / path).parent.mkdir(parents=True, exist_ok=True)
                     shutil.copy(theirs / path, mine / path)
+
+
+def _check_inside(path, folder):
+    if Path(folder).resolve() not in Path(path).resolve().parents:
+        raise UserError(
+            f"--from {Path(folder).name}: {path} leads out of that campaign by a link: put there what it leads to, or "
+            "leave that campaign out."
+        )
 
 
 def earlier_seconds(runs, spec):
@@ -172,12 +271,13 @@ def earlier_seconds(runs, spec):
     """
     trainer, seconds = trainers.find(spec.trainer), []
     for name in names(runs):
-        records = [trainers.upgraded(record) for record in eventlog.read(Path(runs) / name / LOG).events]
-        settings = fold(records).settings
-        timed = settings and not launchers.find(settings.launcher).by_hand
-        alike = timed and settings.spec.trainer == spec.trainer  # another trainer's options are not this one's to read
-        if alike and trainer.duration_key(settings.spec) == trainer.duration_key(spec):
-            seconds += _durations(records)
+        with contextlib.suppress(UserError), reading(Path(runs) / name):  # one that makes no sense says nothing
+            records = [trainers.upgraded(record) for record in open_log(Path(runs) / name)]
+            settings = fold(records).settings
+            timed = settings and not launchers.find(settings.launcher).by_hand
+            alike = timed and settings.spec.trainer == spec.trainer  # another one's options are not this one's to read
+            if alike and trainer.duration_key(settings.spec) == trainer.duration_key(spec):
+                seconds += list(_durations(records))
     return seconds
 
 
@@ -188,5 +288,15 @@ def _durations(records):
     for record in first:
         finished = record["kind"] == Ended.kind and record["outcome"] == FINISHED
         if finished and record["trial"] in started:
-            ran = record.get("ran")  # it is known where a run may have waited before it began
-            yield record["time"] - started[record["trial"]] if ran is None else ran
+            seconds = _seconds(record, started[record["trial"]])
+            if seconds is not None:
+                yield seconds
+
+
+def _seconds(ended, began):
+    """How long a run took whose record of the end this is, None where the clock was set meanwhile."""
+    if ended.get("ran") is not None:
+        return ended["ran"]
+    passed, trained = ended["time"] - began, ended.get("wall")
+    credible = passed >= 0 and (trained is None or passed <= MOST_TIMES * trained + LONG_START)
+    return passed if credible else None

@@ -6,12 +6,15 @@ already do something) and after. Nothing is read beyond a bound, and no JSON tex
 """
 
 import contextlib
+import errno
 import json
 import math
 import os
 import stat
 
 MOST_JSON = 1 << 20  # bytes of a file with one JSON object
+# Errors that say nothing of a file, but of this machine or of the disk: it may be read later
+PASSING = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO, errno.ESTALE)
 MOST_DIGITS = 18  # of a whole number; Python turns longer ones into numbers in quadratic time, or refuses to
 
 
