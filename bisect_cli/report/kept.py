@@ -42,20 +42,31 @@ def code_version():
 
 
 def headline(folder):
-    """{name, state, runs, flags, metrics, conclusion, culprits, under_way} of a campaign that has come to an end, or
-    was interrupted with no run under way, and whose log is still the one that it was kept of; else None.
+    """{name, state, runs, flags, metrics, conclusion, culprits, under_way, damaged: whether its log is} of
+    a campaign that has come to an end, or was interrupted with no run under way, and whose log is still the one that it
+    was kept of; else None.
     """
     line = _line(_texts(folder, MOST_OF_HEADLINE), "headline")
-    if line is None or _mark(line) != eventlog.Reading(Path(folder) / store.LOG).whole:
+    if line is None or _mark(line) != store.open_log(folder).whole:
         return None
     settled = line["headline"]["state"] not in ("open", "new") and not line["headline"]["under_way"]
-    return line["headline"] if settled else None
+    return {**line["headline"], "name": Path(folder).name} if settled else None
+
+
+def marks(folder):
+    """The Marks of the logs that what is kept in a folder is about; one that no log has, for a line that is damaged."""
+    found = []
+    for text in _texts(folder, MOST_BYTES):
+        with contextlib.suppress(ValueError, RecursionError):
+            line = eventlog.event_of(text) or {}
+            found += [_mark(line)] if line.get("kind") != "memory" else []
+    return found
 
 
 def headline_of(summary):
     """The same of a summary."""
     names = ("name", "state", "flags", "metrics", "conclusion", "culprits", "under_way")
-    return {**{name: summary[name] for name in names}, "runs": len(summary["trials"])}
+    return {**{name: summary[name] for name in names}, "runs": len(summary["trials"]), "damaged": summary["damaged"]}
 
 
 def findings(folder, contents):
@@ -67,7 +78,7 @@ def findings(folder, contents):
 
         analysis = analyse(contents.judged, keeper.memory)
         found = finding.find(contents.judged, analysis)
-        keeper.write(contents.mark, contents.state, found)
+        keeper.write(contents.mark, contents.state, found, bool(contents.problems))
     return found
 
 
@@ -99,22 +110,23 @@ class Keeper:
         mark = _mark(line)
         return line["findings"] if mark.size >= contents.judged_mark.size and contents.log.begins_with(mark) else None
 
-    def keep(self, mark, state, analysis, at_once=False):
+    def keep(self, mark, state, analysis, at_once=False, damaged=False):
         """Keeps what an Analysis says, unless it is kept already, or the last time was too short ago for what it costs.
         mark: the Mark of the log that says what the State does.
         """
         began = time.monotonic()
         if at_once or (analysis is not self._last and began >= self._next):
-            self.write(mark, state, finding.find(state, analysis))
+            self.write(mark, state, finding.find(state, analysis), damaged)
             now = time.monotonic()
             self._last, self._next = analysis, now + SPARE * (now - began)
 
-    def write(self, mark, state, found):
-        """Keeps findings, where the folder can be written."""
+    def write(self, mark, state, found, damaged=False):
+        """Keeps findings, where the folder can be written. damaged: whether the log is."""
         path = Path(self.folder) / FILE
         fresh = path.with_name(f".{FILE}.new")
         with contextlib.suppress(OSError, ValueError):  # a number that JSON has not
-            lines = [eventlog.line({"code": code_version(), **one}) for one in self._written(mark, state, found)]
+            kinds = self._written(mark, state, found, damaged)
+            lines = [eventlog.line({"code": code_version(), **one}) for one in kinds]
             fresh.unlink(missing_ok=True)  # of a process that was killed
             try:
                 fresh.write_bytes(b"".join(lines))
@@ -123,20 +135,21 @@ class Keeper:
                 fresh.unlink()
                 raise
 
-    def _written(self, mark, state, found):
+    def _written(self, mark, state, found, damaged):
         settings = state.settings
         culprits = {
             metric: [{"flags": one["flags"]} for one in named] for metric, named in found["results"]["culprits"].items()
         }
         short = {
             "name": settings.name,
-            "state": state.state,
+            "state": finding.as_it_stands(state, found).state,
             "flags": settings.flags,
             "metrics": settings.metrics,
             "conclusion": found["conclusion"],
             "culprits": culprits,
             "runs": len(state.trials),
             "under_way": {"running": len(state.running)} if state.running else None,
+            "damaged": damaged,
         }
         yield {"kind": "headline", "log": mark, "headline": short}
         yield {"kind": "findings", "log": mark, "findings": found}
