@@ -3,15 +3,16 @@
 import dataclasses
 import json
 import re
+import shutil
 import sys
 
 import pytest
 from bisecting import Bench
 from click.testing import CliRunner
 
-from bisect_cli.campaign.events import fold
+from bisect_cli.campaign.events import Closed, Ended, Started, fold, record_of
 from bisect_cli.cli import main
-from bisect_cli.storage import store
+from bisect_cli.storage import eventlog, store
 from bisect_cli.trainers import upgraded
 from bisect_cli.trainers.maskrcnn import TRAINER
 
@@ -119,7 +120,7 @@ def test_the_table_fits_120_columns(finished):
 
 def test_list_and_logs(finished):
     listed = look(finished, "list").output
-    assert re.search(r"done  finished  \d runs  bbox: nothing breaks; segm: ROI_ALIGN_MASK", listed)
+    assert re.search(r"done  finished  \d+ runs  bbox: nothing breaks; segm: ROI_ALIGN_MASK", listed)
     result = look(finished, "logs", "t01", "-f")
     assert result.exit_code == 0 and result.output == ""
     (finished.runs / "done" / "trials" / "t01" / "attempt-1" / "stdout.txt").write_text("step 1\n")
@@ -277,7 +278,8 @@ def test_a_damaged_log_is_said_and_resumed(cli, bench):
 
     result = cli("resume", "x", "--max-runs", "20")
     assert result.exit_code == 0
-    assert "moved to events.jsonl.corrupt" in result.output and "cut short by a crash" in result.output
+    assert result.output.count("is corrupt and was skipped") == 2 and "cut short, as by a crash" in result.output
+    assert "is corrupt and was skipped" in cli("status", "x").output
     assert len(bench.starts()) == len(set(bench.starts()))  # the run whose end was lost had its result on disk
 
 
@@ -290,3 +292,30 @@ def test_looking_needs_no_tensorflow():
         "sys.exit(any(name.split('.')[0] in ('tensorflow', 'tensorpack') for name in sys.modules))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_logs_of_a_campaign_by_either_way(finished):
+    outputs = [look(finished, "logs", *words) for words in (["t01"], ["done", "t01"], ["t01", "--name", "done"])]
+    assert {result.exit_code for result in outputs} == {0} and len({result.output for result in outputs}) == 1
+    for words in (["done", "t01", "--name", "done"], ["a", "b", "t01"]):
+        result = look(finished, "logs", *words)
+        assert result.exit_code == 2 and "name one campaign and one run of it" in result.output
+    assert look(finished, "logs").exit_code == 2
+
+
+def test_runs_that_a_campaign_ended_without_wait_no_more(finished, tmp_path):
+    """They were stopped, and the rest did without; runs of several attempts say so."""
+    shutil.copytree(finished.runs / "done", tmp_path / "runs" / "done")
+    log = tmp_path / "runs" / "done" / store.LOG
+    state, _ = store.load(log.parent)
+    name = f"t{len(state.trials) + 1:02d}"
+    writer = eventlog.Writer(log)
+    for attempt in (1, 2):
+        writer.append(record_of(Started(name, ("MASK_LOSS",), 7, attempt, 1), 1e9))
+        writer.append(record_of(Ended(name, "stopped", attempt, reason="stopped on request"), 1e9))
+    writer.append(record_of(Closed("finished"), 1e9))
+    writer.close()
+    result = CliRunner().invoke(main, ["status", "done", "--runs-dir", str(tmp_path / "runs")])
+    (line,) = (line for line in result.output.splitlines() if line.strip().startswith(f"{name} "))
+    assert "not completed" in line and line.endswith("2 attempts")
+    assert "waiting" not in line and "stopped on request" not in line

@@ -1,10 +1,8 @@
 """`maskrcnn-bisect ask`"""
 
-import json
-
 import click
 
-from bisect_cli.cli import EXIT, options, screen
+from bisect_cli.cli import options, permission, screen
 
 
 @click.command("ask")
@@ -13,8 +11,9 @@ from bisect_cli.cli import EXIT, options, screen
 @click.option("--node", default="", help="Where they will run, for `status` to show.")
 @click.option("--json", "as_json", is_flag=True, help="As JSON (docs/ask-and-tell.md).")
 @options.max_runs
+@permission.yes
 @options.runs_dir
-def command(name, count, node, as_json, max_runs, runs_dir):
+def command(name, count, node, as_json, max_runs, yes, runs_dir):
     """Take the next runs of a campaign that was begun with --launcher manual.
 
     Prints the command of each, to be run anywhere; all else begins with #, so that a shell can take it as it is. Once
@@ -33,20 +32,21 @@ def command(name, count, node, as_json, max_runs, runs_dir):
     options.positive("--count", count, "there is nothing to hand out")
     options.check_numbers(None, max_runs)
     folder = store.find(runs_dir, name)
+    permission.ask(folder, yes)
     with manual.hold(folder, _Notes(), screen.note) as recorder:
         handed_out = manual.ask(recorder, count, node, max_runs)
         state, analysis = recorder.state, recorder.analysis
     over = state.state != "open"
     if as_json:
-        click.echo(json.dumps(by_hand.hand_out_json(folder, state, handed_out, count), indent=2))
-        return EXIT[state.state] if over else 0
+        screen.say_json(by_hand.hand_out_json(folder, state, handed_out, count))
+        return screen.EXIT[state.state] if over else 0
     for line in by_hand.hand_out_lines(folder, state, handed_out):
-        click.echo(line)
+        screen.say(line)
     for line in verdict_lines(summarize(folder, state, analysis)) if over else ():
-        click.echo(f"# {line}")
+        screen.say(f"# {line}")
     if len(handed_out) < count and not over:
-        click.echo(f"# {by_hand.why_no_more(state)}")
-    return EXIT[state.state] if over else 0
+        screen.say(f"# {by_hand.why_no_more(state)}")
+    return screen.EXIT[state.state] if over else 0
 
 
 class _Notes:

@@ -1,7 +1,6 @@
 """What `start --dry-run` prints: a Forecast as plain lines."""
 
-import click
-
+from bisect_cli.cli import screen
 from bisect_cli.report.lines import describe
 from bisect_cli.report.numbers import count, duration, number
 
@@ -9,7 +8,7 @@ from bisect_cli.report.numbers import count, duration, number
 def show(forecast, parity):
     """Prints a Forecast. parity: whether it would come first."""
     for line in lines(forecast, parity):
-        click.echo(line)
+        screen.say(line)
 
 
 def lines(forecast, parity):
@@ -59,12 +58,19 @@ def _scale(forecast):
             drowned = f" (smaller ones, as {_by_metric(settings, forecast.too_small)}, would drown)"
         smallest = {name: forecast.smallest_drop[name] for name in known}
         yield (
-            f"Seeds are taken to differ by {_by_metric(settings, known)} until the baseline shows more, and drops of "
-            f"{_by_metric(settings, smallest)} and more are looked for{drowned}."
+            f"Seeds are taken to differ by {_by_metric(settings, known)} until the baseline shows more, and "
+            f"{_changes(settings, known)} of {_by_metric(settings, smallest)} and more are looked for{drowned}."
         )
     if len(known) < len(forecast.noise):
-        others = ", ".join(name for name in forecast.noise if name not in known)
-        yield f"What seeds of {others} differ by, and so what drops can be seen, the baseline has to show."
+        others = [name for name in forecast.noise if name not in known]
+        seen = f"what {_changes(settings, others)} can be seen"
+        yield f"What seeds of {', '.join(others)} differ by, and so {seen}, the baseline has to show."
+
+
+def _changes(settings, metrics):
+    """What metrics do that get worse."""
+    directions = {settings.metric(name).higher_is_better for name in metrics}
+    return "changes for the worse" if len(directions) > 1 else "drops" if True in directions else "rises"
 
 
 def _by_metric(settings, numbers):

@@ -2,7 +2,7 @@
 
 import click
 
-from bisect_cli.cli import options
+from bisect_cli.cli import options, screen
 
 
 @click.command("explain")
@@ -17,10 +17,11 @@ def command(name, trial, runs_dir):
     from bisect_cli.storage import store
 
     folder = store.find(runs_dir, name)
-    state, _ = store.load(folder)
-    analysis = analyse(state, kept.Keeper(folder).memory)
-    lines = (
-        explain_trial(state, analysis, store.find_trial(state, trial)) if trial else explain_campaign(state, analysis)
-    )
+    state = store.load_begun(folder)
+    screen.note_damage(folder)
+    with store.reading(folder):
+        analysis = analyse(state, kept.Keeper(folder).memory)
+        chosen = trial and store.find_trial(state, trial)
+        lines = list(explain_trial(state, analysis, chosen) if chosen else explain_campaign(state, analysis))
     for line in lines:
-        click.echo(line)
+        screen.say(line)

@@ -33,9 +33,9 @@ def command(path):
         screen.console().print(flag_table(levels, rows))
     else:
         for flag, *groups, summary in rows:
-            click.echo(f"{flag}  [{' '.join(filter(None, groups))}]  {summary}".rstrip())
+            screen.say(f"{flag}  [{' '.join(filter(None, groups))}]  {summary}".rstrip())
     every = " or ".join(f"`{name}`" for name in ("all", *whole))
-    click.echo(f"A group's name stands for all its flags; {every} for every flag.")
+    screen.say(f"A group's name stands for all its flags; {every} for every flag.")
 
 
 def _groups(spec, flag, level):

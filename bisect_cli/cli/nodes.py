@@ -16,9 +16,12 @@ def command(name, runs_dir):
     from bisect_cli.storage import store
 
     folder = store.find(runs_dir, name)
-    rows = list(node_rows(store.load(folder)[0], time.time(), folder))
+    state = store.load_begun(folder)
+    screen.note_damage(folder)
+    with store.reading(folder):
+        rows = list(node_rows(state, time.time(), folder))
     if not rows:
-        click.echo(f"No run of campaign {folder.name} has ended on a node that is known.")
+        screen.say(f"No run of campaign {folder.name} has ended on a node that is known.")
     elif screen.is_terminal():
         from bisect_cli.report.table import node_table
 
@@ -26,4 +29,4 @@ def command(name, runs_dir):
     else:
         for node, runs, crashes, speed, words in rows:
             fast = f", {speed:.3g} steps a second" if speed else ""
-            click.echo(f"{node}: {runs} ended, {crashes} crashed{fast}{', ' + words if words else ''}")
+            screen.say(f"{node}: {runs} ended, {crashes} crashed{fast}{', ' + words if words else ''}")

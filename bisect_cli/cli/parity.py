@@ -27,6 +27,7 @@ def command(trainer_command, flag_text, seed, case, as_json, **given):
     """
     from bisect_cli.campaign.settings import Settings
     from bisect_cli.errors import UserError
+    from bisect_cli.storage import untrusted
     from bisect_cli.trainers import check, parity
 
     spec = TRAINER.spec(options.trainer_options(TRAINER, given, trainer_command))
@@ -38,8 +39,9 @@ def command(trainer_command, flag_text, seed, case, as_json, **given):
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "parity.json"
         code = parity.show(settings, file, case, table=not as_json)
-        if code != trainers.USER_ERROR and not file.exists():
+        found = untrusted.read_object(file, parity.MOST_JSON) if file.exists() else None
+        if code != trainers.USER_ERROR and found is None:
             raise RuntimeError(f"parity gave no result, {check.exit_words(code)}: its own words are above.")
-        if as_json and file.exists():
-            click.echo(file.read_text().rstrip("\n"))
+        if as_json and found is not None:
+            screen.say_json(found)
     return code

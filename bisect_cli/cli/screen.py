@@ -1,10 +1,14 @@
 """What commands print on: tables on a terminal, else plain lines."""
 
 import contextlib
-import json
 import sys
 
 import click
+
+from bisect_cli.report import strict_json
+from bisect_cli.report.printable import printable
+
+EXIT = {"finished": 0, "failed": 1, "inconclusive": 3, "interrupted": 130}  # codes of the ends of a campaign
 
 
 def is_terminal():
@@ -12,14 +16,33 @@ def is_terminal():
 
 
 def console():
+    """A rich console that takes texts as they stand."""
     from rich.console import Console
 
-    return Console(highlight=False)
+    return Console(highlight=False, markup=False, emoji=False)
+
+
+def say(text, err=False, newline=True):
+    """Prints a text, in which others may have written. All that a command prints as lines goes through here."""
+    click.echo(printable(text), nl=newline, err=err)
+
+
+def say_json(value):
+    """Prints plain values as JSON."""
+    click.echo(strict_json.dumps(value, indent=2))
 
 
 def note(sentence):
     """A remark beside the output."""
-    click.echo(f"note: {sentence}", err=True)
+    say(f"note: {sentence}", err=True)
+
+
+def note_damage(folder):
+    """What is wrong with a campaign's log."""
+    from bisect_cli.storage import store
+
+    for sentence in store.load(folder)[1]:
+        note(sentence)
 
 
 def show(summary):
@@ -32,7 +55,7 @@ def show(summary):
         from bisect_cli.report.lines import plain
 
         for line in plain(summary):
-            click.echo(line)
+            say(line)
 
 
 def listener(folder):
@@ -43,14 +66,14 @@ def listener(folder):
         return LiveTable(console(), folder)
     from bisect_cli.report.lines import Lines
 
-    return contextlib.nullcontext(Lines(click.echo))
+    return contextlib.nullcontext(Lines(say))
 
 
 @contextlib.contextmanager
 def viewer(as_json=False, watch=False):
     """A function that shows one summary after the other of a campaign."""
     if as_json:
-        yield lambda summary: click.echo(json.dumps(summary) if watch else _json_lines(summary))
+        yield lambda summary: click.echo(strict_json.dumps(summary) if watch else _json_lines(summary))
     elif watch and is_terminal():
         from rich.live import Live
 
@@ -69,11 +92,11 @@ def _json_lines(summary):
 
     def text(value):
         if not isinstance(value, list) or not value or not isinstance(value[0], dict):
-            return json.dumps(value)
-        rows = ",\n    ".join(map(json.dumps, value))
+            return strict_json.dumps(value)
+        rows = ",\n    ".join(map(strict_json.dumps, value))
         return f"[\n    {rows}\n  ]"
 
-    lines = ",\n  ".join(f"{json.dumps(key)}: {text(value)}" for key, value in summary.items())
+    lines = ",\n  ".join(f"{strict_json.dumps(key)}: {text(value)}" for key, value in summary.items())
     return f"{{\n  {lines}\n}}"
 
 
@@ -91,7 +114,6 @@ class _WhenChanged:
 
 def finish(folder, outcome):
     """Shows how a session ended, and returns the exit code of that."""
-    from bisect_cli.cli import EXIT
     from bisect_cli.report.summary import summarize
 
     show(summarize(folder, outcome.state, outcome.analysis, outcome.notes))
@@ -107,6 +129,6 @@ def show_next(folder, state):
     from bisect_cli.run.ask_tell import next_to_ask
 
     for line in by_hand.next_lines(state, next_to_ask(state, by_hand.SHOWN)):
-        click.echo(line)
+        say(line)
     for line in by_hand.how_to_lines(folder, state):
-        click.echo(line)
+        say(line)

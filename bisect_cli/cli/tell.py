@@ -2,7 +2,7 @@
 
 import click
 
-from bisect_cli.cli import options, screen
+from bisect_cli.cli import options, permission, screen
 from bisect_cli.errors import UserError
 
 OWN = ""  # of --from: the run's own folder
@@ -25,8 +25,9 @@ WAYS = "METRIC=VALUE of each metric, --from [FOLDER], --crashed [WHY] or --diver
 @click.option("--diverged", is_flag=True, help="Its loss became NaN or infinite, which is a result.")
 @click.option("--undo", is_flag=True, help="Take back what was said of its end; it is out again.")
 @click.option("--node", help="Where it ran.")
+@permission.yes
 @options.runs_dir
-def command(name, trial, values, source, crashed, diverged, undo, node, runs_dir):
+def command(name, trial, values, source, crashed, diverged, undo, node, yes, runs_dir):
     """Say how a run ended that `ask` handed out.
 
     \b
@@ -44,7 +45,8 @@ def command(name, trial, values, source, crashed, diverged, undo, node, runs_dir
     ways = {"values": values, "--from": source is not None, "--crashed": crashed is not None}
     _check_one_way(trial, {**ways, "--diverged": diverged, "--undo": undo})
     folder = store.find(runs_dir, name)
-    with manual.hold(folder, Lines(click.echo), screen.note) as recorder:
+    permission.ask(folder, yes)
+    with manual.hold(folder, Lines(screen.say), screen.note) as recorder:
         if values:
             ask_tell.finish(recorder, trial, _parse(trial, values), node)
         elif source is not None:
@@ -62,7 +64,7 @@ def command(name, trial, values, source, crashed, diverged, undo, node, runs_dir
     else:
         following = by_hand.next_lines(state, ask_tell.next_to_ask(state, by_hand.SHOWN))
     for line in following:
-        click.echo(line)
+        screen.say(line)
 
 
 def _check_one_way(trial, ways):

@@ -53,7 +53,7 @@ def init(path, words, flag_text, switch, metrics, source):
         path.write_text(text)
     except OSError as error:
         raise UserError(f"{path} cannot be written ({error.strerror}): choose another place.") from None
-    click.echo(f"Wrote {path}: read it through, then try it: maskrcnn-bisect trainer check {path}")
+    screen.say(f"Wrote {path}: read it through, then try it: maskrcnn-bisect trainer check {path}")
 
 
 @command.command("check")
@@ -76,18 +76,18 @@ def check(path, folder, train, seconds):
 
     spec = trainerfile.read(path)
     for line in describe(spec):
-        click.echo(line)
+        screen.say(line)
     if folder:
         found, missing = read_folder(spec, folder.resolve())
         for name, words in found.items():
-            click.echo(f"{name}: {words}")
+            screen.say(f"{name}: {words}")
         if missing:
             return 1
     if train:
         for line in train_once(spec, seconds):
-            click.echo(line)
+            screen.say(line)
     if not folder and not train:
-        click.echo("Metrics were not tried: add --on FOLDER of an old run, or --run to make one.")
+        screen.say("Metrics were not tried: add --on FOLDER of an old run, or --run to make one.")
     return 0
 
 

@@ -78,11 +78,12 @@ def _baseline(state, analysis, name):
     base, measured, metric = analysis.verdicts[name][()], analysis.yardsticks[name], state.settings.metric(name)
     finite = [value for value in values_of(state, (), name)[0].values() if math.isfinite(value)]
     smallest, looked_for = measured.smallest_drop(finite), measured.smallest_drop(finite, base.largest_drop)
+    changes = "drops" if metric.higher_is_better else "rises"
     beside = ", a tenth of the largest seen" if looked_for > smallest else ""
     yield (
         f"  {name} of the baseline: {' '.join(number(value, metric) for value in finite)} (mean "
         f"{number(base.mean, metric)}); seeds are taken to differ by {number(measured.noise(finite), metric)}, and "
-        f"drops of {number(looked_for, metric)} and more are looked for{beside}."
+        f"{changes} of {number(looked_for, metric)} and more are looked for{beside}."
     )
 
 

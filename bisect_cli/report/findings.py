@@ -2,9 +2,13 @@
 to show them takes none, so they are kept beside the log (`kept`).
 """
 
+import dataclasses
+
 from bisect_cli.campaign import subsets
 from bisect_cli.campaign.state import CRASHED
 from bisect_cli.report.numbers import number
+
+WANTS_MORE = "more runs are wanted than when it had finished, as where its log has lost some"
 
 
 def key_of(flags):
@@ -26,7 +30,7 @@ def find(state, analysis):
 
     conclusion, prior_evidence, results: as in docs/status-json.md; results has several keys of that. evidence: {metric:
     {key_of a subset: numbers of its verdict}}. queries: {key_of a subset: [the subset that it was split off, or None;
-    why]}. search_notes, baseline_notes: sentences.
+    why]}. search_notes, baseline_notes: sentences. wants_nothing: whether no run is left to make.
     """
     settings = state.settings
     return {
@@ -40,7 +44,15 @@ def find(state, analysis):
         "queries": _queries(analysis),
         "search_notes": list(_search_notes(state, analysis)),
         "baseline_notes": list(_baseline_notes(state, analysis)),
+        "wants_nothing": analysis.wants_nothing,
     }
+
+
+def as_it_stands(state, found):
+    """A State, given its findings: one that was closed as finished and wants more runs is open, and says why."""
+    if state.state != "finished" or found["wants_nothing"]:
+        return state
+    return dataclasses.replace(state, state="open", reason=WANTS_MORE)
 
 
 def _results(state, analysis):
@@ -118,7 +130,8 @@ def _search_notes(state, analysis):
 
 def _baseline_notes(state, analysis):
     for metric in analysis.insensitive_metrics:
-        yield f"the baseline's {metric} is too close to the worst for a drop to show: train for longer"
+        change = "drop" if state.settings.metric(metric).higher_is_better else "rise"
+        yield f"the baseline's {metric} is too close to the worst for a {change} to show: train for longer"
     for metric, target in analysis.missed_targets.items():
         declared = state.settings.metric(metric)
         mean = number(analysis.verdicts[metric][()].mean, declared)

@@ -7,11 +7,13 @@ from bisect_cli.evidence import prior
 from bisect_cli.report.findings import conclusion
 from bisect_cli.report.numbers import count, duration, number, percent
 from bisect_cli.report.words import (
+    NOT_COMPLETED,
     gpu_words,
     metrics_of,
     odds_words,
     parity_lines,
     place_words,
+    run_words,
     state_words,
     suspect_words,
     target_words,
@@ -160,6 +162,11 @@ def _ended(event, state, analysis):
     return f"{what}: {event.outcome}{': ' + trial.reason if trial.reason else ''}{final}"
 
 
+def _stopping(event, *_):
+    lost = "what they did since they last saved is lost then"
+    return f"asked {' '.join(event.runs)} to save and stop; another Ctrl-C kills them at once: {lost}"
+
+
 def _undone(event, state, _):
     trial = state.trials[event.trial]
     now = {"running": "out again", "cancelled": "cancelled again"}.get(trial.state, "yet to be made")
@@ -183,7 +190,7 @@ _WORDS = {
     events.Stuck: _stuck,
     events.Trouble: _trouble,
     events.Comparing: lambda *_: "parity: comparing the implementations of each flag; the runs start after it",
-    events.Stopping: lambda event, *_: f"asked {' '.join(event.runs)} to save and stop; another Ctrl-C kills at once",
+    events.Stopping: _stopping,
 }
 
 
@@ -241,7 +248,7 @@ def plain(summary):
 
 
 def _trial_words(summary, metrics, row, trial):
-    words = [trial["state"]] if trial["state"] != "queued" else [place_words(trial)]
+    words = [run_words(summary, trial)] if trial["state"] != "queued" else [place_words(trial)]
     if trial["state"] == "running":
         words.append(place_words(trial))
     if trial["steps"] and not trial["stopped_early"]:  # its reason says where
@@ -257,10 +264,11 @@ def _trial_words(summary, metrics, row, trial):
         call = "baseline" if trial["stale"] else row["evidence"].get(name, {}).get("call", "baseline")
         if call != "baseline":
             words[-1] = f"{words[-1]} {call}" if value is not None else f"{words[-1]}, {name} {call}"
-    if trial["reason"]:
+    if trial["reason"] and run_words(summary, trial) != NOT_COMPLETED:
         words.append(trial["reason"])
-    if len(trial["attempt_nodes"]) > 1:
-        words.append(f"attempts on {', '.join(trial['attempt_nodes'])}")
+    if trial["attempts"] > 1:
+        on = f" on {', '.join(trial['attempt_nodes'])}" if len(trial["attempt_nodes"]) > 1 else ""
+        words.append(f"{trial['attempts']} attempts{on}")
     if trial["source"]:
         words.append(f"from {trial['source']}")
     if trial["stale"]:

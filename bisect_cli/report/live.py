@@ -6,6 +6,7 @@ from rich.live import Live
 
 from bisect_cli.campaign import events
 from bisect_cli.report.lines import describe
+from bisect_cli.report.printable import printable
 from bisect_cli.report.summary import summarize
 from bisect_cli.report.table import render
 
@@ -45,6 +46,6 @@ class LiveTable:
         if isinstance(event, SAID):
             line = describe(event, state, analysis)
             if line:
-                self.live.console.print(line)
+                self.live.console.print(printable(line))
         self.drawn = time.monotonic()
         self.live.update(render(summarize(self.folder, state, analysis)), refresh=True)

@@ -21,7 +21,7 @@ def node_rows(state, now, folder=None):
         elif node in elsewhere:
             words = f"not left out: runs crash {SPELL} on {count(len(elsewhere), 'node')}, so it is not for the node"
         elif record.blamed:
-            words = f"used again: the last crash {SPELL} is {duration(now - record.blamed)} ago"
+            words = f"used again: the last crash {SPELL} is {duration(max(0, now - record.blamed))} ago"
         yield node, record.runs, record.crashes, speeds.get(node), words
 
 

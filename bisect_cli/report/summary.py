@@ -16,11 +16,13 @@ VERSION = 1
 
 
 def summarize_folder(folder):
-    """The summary of the campaign in `folder` as its files tell it now, None if its log holds no settings."""
+    """The summary of the campaign in `folder` as its files tell it now. Raises UserError if its log holds no settings
+    or makes no sense.
+    """
     contents = store.read(folder)
-    if contents.state.settings is None:
-        return None
-    return _summary(folder, contents.state, kept.findings(folder, contents), contents.notes)
+    store.check_begun(folder, contents.state)
+    with store.reading(folder):
+        return _summary(folder, contents.state, kept.findings(folder, contents), contents.notes)
 
 
 def summarize(folder, state, analysis, notes=()):
@@ -31,7 +33,7 @@ def summarize(folder, state, analysis, notes=()):
 
 
 def _summary(folder, state, findings, notes):
-    settings = state.settings
+    state, settings = finding.as_it_stands(state, findings), state.settings
     live = lease.live_state(folder, state)
     trials = _trials(folder, state, findings["evidence"], live == "running")
     return {
@@ -59,6 +61,7 @@ def _summary(folder, state, findings, notes):
         "under_way": _under_way(trials) if live == "interrupted" else None,
         "subsets": _tree(state, findings),
         **findings["results"],
+        "damaged": bool(notes),
         "notes": [
             *notes,
             *findings["search_notes"],

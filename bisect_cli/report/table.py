@@ -1,5 +1,6 @@
 """A campaign's summary as rich tables."""
 
+import functools
 import textwrap
 
 from rich import box
@@ -9,11 +10,14 @@ from rich.text import Text
 
 from bisect_cli.campaign.state import STOPPED_EARLY
 from bisect_cli.report.numbers import clock, number, percent
+from bisect_cli.report.printable import printable
 from bisect_cli.report.words import (
+    headline_words,
     metrics_of,
     odds_words,
     parity_lines,
     place_words,
+    run_words,
     state_words,
     target_words,
     verdict_lines,
@@ -38,6 +42,12 @@ LABEL_WIDTH = 30  # leaves room for two metrics on 120 columns
 MARKS = {"fine": "✓ fine", "broken": "✗ broken", "undecided": "? undecided", "crashed": "! crashed", "baseline": ""}
 
 
+def _of_any_text(make):
+    """A decorator of what makes a table of values, in which others may have written texts."""
+    return functools.wraps(make)(lambda *values: make(*map(printable, values)))
+
+
+@_of_any_text
 def render(summary):
     """Everything about a campaign: its title, the tree of subsets, the culprits, and the result in words."""
     parts = [_title(summary), *(Text(line) for line in parity_lines(summary["parity"])), _subsets(summary)]
@@ -81,7 +91,7 @@ def _subsets(summary):
         cells = [_branch(row["label"], row["depth"])]
         cells.append(_lines(trial["id"] for trial in own))
         cells.append(_lines(str(trial["seed"]) for trial in own))
-        cells.append(Text("\n").join(_progress(trial) for trial in own))
+        cells.append(Text("\n").join(_progress(summary, trial) for trial in own))
         for name, metric in metrics.items():
             cells.append(_lines(_value(summary, trial, metric) for trial in own))
             settled = summary["conclusion"][name] == "clean"
@@ -111,6 +121,7 @@ def _culprits(summary):
     return table
 
 
+@_of_any_text
 def flag_table(levels, rows):
     """The table of `maskrcnn-bisect flags`: (flag, the groups of each level that hold it, what it does) a row."""
     table = Table(box=box.SIMPLE_HEAD, header_style="bold", pad_edge=False)
@@ -121,6 +132,7 @@ def flag_table(levels, rows):
     return table
 
 
+@_of_any_text
 def node_table(rows):
     """The table of `maskrcnn-bisect nodes`, of nodes.node_rows."""
     table = Table(box=box.SIMPLE_HEAD, header_style="bold", pad_edge=False)
@@ -131,13 +143,14 @@ def node_table(rows):
     return table
 
 
+@_of_any_text
 def campaign_table(headlines):
     """The table of `maskrcnn-bisect list`, of campaigns as kept.headline."""
     table = Table(box=box.SIMPLE_HEAD, header_style="bold", pad_edge=False)
     for column in ("name", "state", "runs", "flags", "result"):
         table.add_column(column, no_wrap=column == "name")
     for one in headlines:
-        state = Text(state_words(one), style=STYLES.get(one["state"], ""))
+        state = Text(headline_words(one), style=STYLES.get(one["state"], ""))
         table.add_row(one["name"], state, str(one["runs"]), ", ".join(one["flags"]), verdict_words(one))
     return table
 
@@ -153,7 +166,7 @@ def _lines(texts):
     return Text("\n".join(texts))
 
 
-def _progress(trial):
+def _progress(summary, trial):
     state = trial["state"]
     if trial["stale"]:
         return Text(f"stale ({', '.join(part.split()[-1] for part in trial['stale'])})", style="dim")
@@ -168,11 +181,13 @@ def _progress(trial):
         if trial["steps"] and state in ("waiting", "interrupted", STOPPED_EARLY)
         else ""
     )
-    tries = f" ({trial['attempts']} tries)" if state == "crashed" else ""
+    tries = f" ({trial['attempts']} tries)" if trial["attempts"] > 1 else ""
     if trial["source"]:
         return Text(f"from {trial['source']}", style="dim")
     took = f" in {clock(trial['wall'])}" if state == "finished" and trial["wall"] else ""
-    return Text(f"{state}{at}{tries}{took}", style="dim" if state == "finished" else STYLES.get(state, ""))
+    return Text(
+        f"{run_words(summary, trial)}{at}{took}{tries}", style="dim" if state == "finished" else STYLES.get(state, "")
+    )
 
 
 def _value(summary, trial, metric):

@@ -5,6 +5,7 @@ import time
 from bisect_cli.campaign.spec import Spec
 from bisect_cli.report.numbers import count, duration, moment, number, percent
 
+NOT_COMPLETED = "not completed"
 NO_PARITY = "the trainer has no parity command"  # as trainers.parity says it: nothing to speak of
 
 
@@ -38,6 +39,11 @@ def state_words(summary):
         return summary["state"]
     counts = ", ".join(f"{number} {where}" for where, number in summary["under_way"].items() if number)
     return f"interrupted, but its runs go on: {counts}"
+
+
+def headline_words(one):
+    """How a campaign of a headline stands, and whether its log is damaged."""
+    return state_words(one) + (", its log is damaged" if one["damaged"] else "")
 
 
 def _result_lines(summary, metric):
@@ -84,6 +90,12 @@ def _undecided(summary):
 def suspect_words(part, held, label):
     """A set under examination, with what is on beside it."""
     return label(tuple(part)) + (f" (with {label(tuple(held))} on)" if held else "")
+
+
+def run_words(summary, trial):
+    """The state of a run in a word: one that waited for its next attempt when the campaign ended waits no more."""
+    over = summary["state"] in ("finished", "inconclusive", "failed")
+    return NOT_COMPLETED if trial["state"] == "waiting" and over else trial["state"]
 
 
 def place_words(trial):

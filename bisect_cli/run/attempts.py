@@ -8,10 +8,10 @@ from bisect_cli.campaign import nodes
 from bisect_cli.campaign.events import Ended, Reattached, Started, Stopping
 from bisect_cli.campaign.state import ATTEMPTS, CANCELLED, CRASHED, DIVERGED, FINISHED
 from bisect_cli.errors import UserError
-from bisect_cli.launchers import EVICTED, LOST, Exit, Job, Unavailable, read_software
+from bisect_cli.launchers import EVICTED, LOST, Exit, Job, Unavailable, read_exit, read_software
 from bisect_cli.run import whose
 from bisect_cli.run.schedule import attempt_of
-from bisect_cli.run.watch import Evictions, Silence, Watch
+from bisect_cli.run.watch import Evictions, Results, Silence, Watch
 from bisect_cli.storage import store
 from bisect_cli.trainers import runfiles, trainer_of
 from bisect_cli.trainers.check import exit_words, last_line, tail
@@ -40,7 +40,7 @@ class Attempts:
         self.trainer = trainer_of(recorder.settings)
         self.grace = self.trainer.grace(recorder.settings) if grace is None else grace
         self.clock = recorder.clock
-        self._silence = Silence(recorder, self.home, hung)
+        self._silence, self._results = Silence(recorder, self.home, hung), Results(recorder, launcher, self.home)
         self._handles = {}  # trial id -> Handle of its attempt under way
         self._leaving = {}  # trial id -> the _Leaving of its run
         self._watch, self._evictions = Watch(recorder, launcher), Evictions(recorder.settings)
@@ -106,7 +106,7 @@ class Attempts:
         self.launcher.refresh()
         with self.recorder.together():
             for name, handle in list(self._handles.items()):
-                end = handle.poll()
+                end = self._results.poll(name, handle)
                 if end is not None:
                     del self._handles[name]
                     ended.append(self.recorder.state.trials[name])
@@ -161,9 +161,8 @@ class Attempts:
             reason = found if found and outcome in (CRASHED, LOST) and not end.code else reason
             found = runfiles.Result(False, {}, None)
         of_run = found.metrics, found.wall, early, _made_with(trial, found, self._attempt(trial))
-        self.recorder.record(
-            Ended(trial.id, outcome, trial.attempts, end.code, reason, *of_run, node or None, end.seconds)
-        )
+        ran = _seconds(end, self._attempt(trial))
+        self.recorder.record(Ended(trial.id, outcome, trial.attempts, end.code, reason, *of_run, node or None, ran))
         trial = self.recorder.state.trials[trial.id]
         if trial.ended:
             self.trainer.release(settings, home)
@@ -191,7 +190,7 @@ class Attempts:
 
     def _collect_stopped(self):
         for name, handle in list(self._handles.items()):
-            end = handle.poll()
+            end = self._results.poll(name, handle)
             if end is not None:
                 del self._handles[name]
                 trial = self.recorder.state.trials[name]
@@ -221,6 +220,11 @@ def make_job(settings, run, home, attempt):
     own["attempt"] = attempt
     job = Job(command.argv, command.cwd, home / f"attempt-{attempt}", command.env, command.stop_signal)
     return job._replace(of=own, software=command.software)
+
+
+def _seconds(end, attempt):
+    """How long an attempt ran, None if that is not known."""
+    return end.seconds if end.seconds is not None else (read_exit(attempt) or {}).get("seconds")
 
 
 def _made_with(trial, found, attempt):

@@ -7,7 +7,7 @@ from bisect_cli.trainers import trainer_of
 # Of a run, before which none is stopped. Curves were calibrated by one look at .6 (docs/early-stopping.md). Of dense
 # curves, looked at from their first steps, harmless flags that learn slowly at first were named at 99 %.
 FIRST_LOOK = 0.6
-LOOK_SHARE = 0.03  # of the time that a run has taken so far, until its curve is looked at again
+LOOK_SHARE = 0.03  # of the time since its curve was first looked at, until it is looked at again
 
 
 class EarlyStop:
@@ -15,7 +15,7 @@ class EarlyStop:
 
     def __init__(self, recorder, attempts):
         self.recorder, self.attempts = recorder, attempts
-        self._next_look = {}  # trial id -> when its curve is looked at again
+        self._first_look, self._next_look = {}, {}  # trial id -> when its curve was first looked at, and is again
 
     def look(self):
         """Lets the runs go that are settled. Of those waiting to be resumed it is logged at once: such a run was
@@ -36,11 +36,11 @@ class EarlyStop:
 
     def _is_due(self, trial):
         """Whether a run's curve is to be looked at now."""
-        clock = self.recorder.clock
-        if clock.monotonic() < self._next_look.get(trial.id, 0.0):
+        now = self.recorder.clock.monotonic()
+        if now < self._next_look.get(trial.id, now):
             return False
-        age = max(0.0, clock.now() - (trial.started or clock.now()))
-        self._next_look[trial.id] = clock.monotonic() + LOOK_SHARE * age
+        age = now - self._first_look.setdefault(trial.id, now)
+        self._next_look[trial.id] = now + LOOK_SHARE * age
         return True
 
     def _settled(self, trial):

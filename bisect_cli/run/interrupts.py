@@ -6,17 +6,20 @@ comes.
 """
 
 import contextlib
+import secrets
 import signal
 
-from bisect_cli.storage import lease, store
+from bisect_cli.storage import lease, store, untrusted
 
+MOST_TOKEN = 1024  # bytes of a request
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def request(folder, held):
     """Asks the lease.Holder of a campaign to stop."""
-    fresh = folder / f"{store.STOP}.new"
-    fresh.write_text(held.token)
+    fresh = folder / f"{store.STOP}.{secrets.token_hex(4)}.new"
+    with open(fresh, "x") as file:  # of a name that nobody has made a link of
+        file.write(held.token)
     fresh.replace(folder / store.STOP)
 
 
@@ -48,13 +51,13 @@ class Interrupts:
 
     def clear_request(self):
         """Takes back what was asked by the file."""
-        with contextlib.suppress(FileNotFoundError):
+        with contextlib.suppress(OSError):
             self._request.unlink()
 
     def _named(self):
         """The token in the file, None if there is no file."""
         try:
-            return self._request.read_text(errors="replace").strip()
+            return untrusted.read(self._request, MOST_TOKEN).decode(errors="replace").strip()
         except OSError:
             return None
 

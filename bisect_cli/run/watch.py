@@ -1,13 +1,16 @@
 """What is to be said and counted of runs that others start: those that have begun, and those that do not get on."""
 
 import contextlib
+import math
 import os
 
 from bisect_cli.campaign.events import Began, Stuck, Trouble
+from bisect_cli.run import whose
 from bisect_cli.trainers import trainer_of
 
 HEARTBEAT = "heartbeat"  # of the agent, not of the run
 HUNG_LOOKS = 100  # at the files of a run, in the time after which it counts as hung
+FEWEST_LOOKS = 10  # ... and at least, however seldom there was a look
 MOST = 10  # evictions in a row of a run that gets no further, after which it counts as crashed
 
 
@@ -41,23 +44,55 @@ class Watch:
 
 class Silence:
     """Looks for runs that have written nothing for so long that they count as hung. home: trial -> its folder. hung: in
-    seconds.
+    seconds, from when this is first looked at. The time of day has no part in it, for that may be set.
     """
 
     def __init__(self, recorder, home, hung):
         self.recorder, self.home, self.hung = recorder, home, hung
-        self._next_look = 0.0
+        self._looked = -math.inf
+        self._quiet = {}  # trial id -> (what its files were like, for how many seconds they have been)
 
     def look(self, handles):
         """Yields the id of each hung run of {trial id: Handle}, and the reason. Seldom looks at their files."""
-        clock = self.recorder.clock
-        if clock.monotonic() < self._next_look:
+        now = self.recorder.clock.monotonic()
+        if now - self._looked < self.hung / HUNG_LOOKS:
             return
-        self._next_look = clock.monotonic() + self.hung / HUNG_LOOKS
-        for name, handle in handles.items():
-            trial = self.recorder.state.trials[name]
-            if handle.state == "running" and _silent_for(trial, self.home(trial), clock.now()) > self.hung:
+        # Who has not looked for long was stopped or suspended, and the runs with it: not all of that is their silence.
+        passed = min(now - self._looked, self.hung / FEWEST_LOOKS)
+        self._looked = now
+        running = [name for name, handle in handles.items() if handle.state == "running"]
+        self._quiet = {name: self._quiet_for(name, passed) for name in running}
+        for name, (_, seconds) in self._quiet.items():
+            if seconds > self.hung:
                 yield name, f"hung: it wrote nothing for {self.hung / 60:.0f} minutes"
+
+    def _quiet_for(self, name, passed):
+        trial = self.recorder.state.trials[name]
+        files = _files_of(trial, self.home(trial))
+        before, seconds = self._quiet.get(name, (None, 0.0))
+        return files, seconds + passed if files == before else 0.0
+
+
+class Results:
+    """Waits for the results of runs that have ended well: on a shared folder they may be seen later than that end.
+    home: trial -> its folder.
+    """
+
+    def __init__(self, recorder, launcher, home):
+        self.recorder, self.launcher, self.home = recorder, launcher, home
+        self._seen_by = {}  # trial id -> when its result is surely seen here
+
+    def poll(self, name, handle):
+        """The Exit of a run, None as long as it lives or its result may not be seen yet."""
+        end = handle.poll()
+        if end is None or end.code != 0 or not self.launcher.lag:
+            return end
+        trial, now = self.recorder.state.trials[name], self.recorder.clock.monotonic()
+        until = self._seen_by.setdefault(name, now + self.launcher.lag)
+        if now < until and not whose.result(self.recorder.settings, trial, self.home(trial), end.code):
+            return None
+        del self._seen_by[name]
+        return end
 
 
 class Evictions:
@@ -76,11 +111,13 @@ class Evictions:
         return self._counts[trial.id][1] >= MOST
 
 
-def _silent_for(trial, home, now):
-    """Seconds since a run wrote to any of its files."""
-    latest = trial.started or 0
+def _files_of(trial, home):
+    """What a run's files are like: anything that a write changes."""
+    found = [trial.attempts]
     for folder in (home / "out", home / f"attempt-{trial.attempts}"):
         with contextlib.suppress(OSError):
-            own = (entry for entry in os.scandir(folder) if entry.name != HEARTBEAT)
-            latest = max([latest, *(entry.stat().st_mtime for entry in own)])
-    return now - latest
+            for entry in os.scandir(folder):
+                if entry.name != HEARTBEAT:
+                    status = entry.stat(follow_symlinks=False)
+                    found.append((folder.name, entry.name, status.st_size, status.st_mtime_ns))
+    return sorted(map(repr, found))

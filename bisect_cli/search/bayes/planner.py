@@ -10,6 +10,7 @@ from bisect_cli.search.bayes.worth import CANCEL_BITS, LAST_RUN_BITS, LIKELY_RUN
 
 MOST_BASELINE_RUNS = 12  # that a search asks for
 MOST_CRASHES = 2  # runs of a subset of which none gave a result
+BEGUN = "it was begun before, and still matters"
 
 
 def answer(question):
@@ -78,7 +79,7 @@ class Planner:
             self._fill_ahead(searches, free)
         if free <= 0 and not self.requests:  # what is worth a run has to wait for these
             for subset in vain:
-                self._request(subset, self.begun[subset], "in flight")
+                self._request(subset, self.begun[subset], BEGUN)
             return ()
         if not self.requests:
             for search in searches:
@@ -95,7 +96,7 @@ class Planner:
             if judged and worth.score(subset) < CANCEL_BITS:
                 vain.append(subset)
             else:
-                self._request(subset, self.begun[subset], "in flight")
+                self._request(subset, self.begun[subset], BEGUN)
         for subset in self.out:
             if subset not in vain:
                 worth.expect(subset)
