@@ -5,6 +5,8 @@
 #                 there is, under .venv-core; CORE_PYTHONS="python3.9 python3.13" names others
 # make test-slurm runs a bisect on a Slurm of its own, with nodes and jobs that die; as root, with slurm-wlm and munge
 # make test-ray   runs a bisect on a Ray of its own, with nodes and jobs that die, in an environment under .venv-ray
+# make test-faults kills, stops and refuses everything that a campaign does, damages logs, loses power: docs/reliability.md;
+#                 up to 30 minutes, or FAULTS_ARGS="--minutes 5"; FAULTS_ARGS=--help says more
 # make lint       checks style and format
 # make clean      removes the environments and caches; what campaigns wrote under runs/ stays
 #
@@ -18,7 +20,7 @@ SETTINGS := setup.cfg pyproject.toml
 CAMPAIGN := demo
 JOBS := $(shell getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2)
 
-.PHONY: setup demo test test-core test-slurm test-ray lint clean prerequisites
+.PHONY: setup demo test test-core test-slurm test-ray test-faults lint clean prerequisites
 
 # Each step leaves a stamp in .venv, so that it is done again only when what it depends on has changed.
 setup: $(VENV)/installed
@@ -58,7 +60,7 @@ prerequisites:
 test: prerequisites $(VENV)/installed-horovod
 	$(BIN)/python -m pytest --expect-training $(PYTEST_ARGS)
 
-# On the oldest Python all of them; the others share them out.
+# On the oldest Python all of them; on each of the others a part.
 test-core:
 	@pythons=$$(PYTHON="$(CORE_PYTHONS)" sh scripts/prerequisites.sh core) && \
 	    sh scripts/test_core.sh "$$pythons" $(PYTEST_ARGS)
@@ -74,6 +76,9 @@ test-slurm: $(VENV)/installed-test
 
 test-ray: .venv-ray/installed
 	PATH="$(CURDIR)/.venv-ray/bin:$$PATH" .venv-ray/bin/python -m pytest -m ray tests/ray $(PYTEST_ARGS)
+
+test-faults: $(VENV)/installed-test
+	PYTHONPATH=tests $(BIN)/python -m faults $(FAULTS_ARGS)
 
 lint: $(VENV)/installed-test
 	$(BIN)/ruff check .

@@ -36,6 +36,7 @@ ENDED_RUNS = """
 import json, resource, statistics, sys, time
 from pathlib import Path
 from bisect_cli.campaign import events
+from bisect_cli.campaign.state import id_of
 from bisect_cli.run import session
 from bisect_cli.run.recorder import Recorder
 
@@ -44,7 +45,7 @@ with session.hold(Path(sys.argv[1])) as (log, state):
     recorder = Recorder(Path(sys.argv[1]), log, state)
     flags = state.settings.flags[::2]
     for number in range(6):
-        name = f"t{len(recorder.state.trials) + 1:02d}"
+        name = id_of(recorder.state.next_number)
         recorder.record(events.Started(name, flags, 900 + number, 1, 1))
         clock, began = time.perf_counter(), time.process_time()
         recorder.record(events.Ended(name, "finished", 1, 0, metrics={"acc": 0.6, "f1": 0.7}))
@@ -194,7 +195,7 @@ def _measure_resume(folder, place):
             file.seek(size)
             return b'"kind":"started"' in file.read()
 
-    return measure([*COMMAND, "resume", place.name, "--slots", "1"], folder, 1, begun)
+    return measure([*COMMAND, "resume", place.name, "--slots", "1", "--yes"], folder, 1, begun)
 
 
 def measure_many(folder, record, campaigns, trials=20):

@@ -1,5 +1,6 @@
 """What the tests of the controller and of the commands share: campaigns over tests/fake_trainer.py."""
 
+import fcntl
 import json
 import os
 import signal
@@ -107,13 +108,17 @@ class Bench:
 
 
 def rewrite(folder, change):
-    """Writes the log of a campaign anew, as somebody would who knows its format. change: of a record."""
+    """Writes the log of a campaign anew, as somebody would who knows its format. change: of a record, None of one that
+    is to go.
+    """
     path = Path(folder) / store.LOG
     records = [dict(record) for record in eventlog.read(path).events]
     path.unlink()
     log = eventlog.Writer(path)
     for record in records:
-        log.append(change({key: value for key, value in record.items() if key not in CHAIN}))
+        changed = change({key: value for key, value in record.items() if key not in CHAIN})
+        if changed is not None:
+            log.append(changed)
     log.close()
 
 
@@ -148,6 +153,16 @@ def wait_for(condition, seconds=120.0):
     while not condition():
         assert time.monotonic() < deadline, "waited in vain"
         time.sleep(0.02)
+
+
+def has_ended(out):
+    """Whether no training of the fake trainer is at work in this folder any more."""
+    with open(out / "lock") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+    return True
 
 
 def kill(process):

@@ -8,7 +8,7 @@ import threading
 import time
 
 import pytest
-from bisecting import BLOCK, Bench, kill, wait_for
+from bisecting import BLOCK, Bench, has_ended, kill, wait_for
 
 from bisect_cli.analysis import analyse
 from bisect_cli.campaign import events
@@ -245,6 +245,7 @@ def test_a_run_lost_as_it_was_to_be_stopped_is_not_started_again(bench):
     kill(controller)
     (trial,) = (trial for trial in store.load(bench.runs / "c")[0].running if trial.flags == BLOCK)
     process.signal_group(trial.ticket["pid"], signal.SIGKILL)
+    wait_for(lambda: has_ended(out.parent))
     baseline = bench.runs / "c" / "trials" / "t01" / "out" / "metrics.jsonl"
     looked = [json.loads(line) for line in baseline.read_text().splitlines() if "AP" in line]
     with open(out, "a") as file:

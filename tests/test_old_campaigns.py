@@ -85,7 +85,7 @@ def test_a_finished_one_says_what_it_found(tmp_path):
 def test_a_finished_one_is_shown_and_not_run_again(bench):
     folder = handed_over(bench, "before-parity")
     before = (folder / store.LOG).read_bytes()
-    code, out, err = bench.call("resume", "before-parity")
+    code, out, err = bench.call("resume", "before-parity", "--yes")
     assert code == 0 and err == "" and "segm: ROI_ALIGN_MASK (confidence 99." in out
     assert not bench.starts() and (folder / store.LOG).read_bytes() == before
 
@@ -93,7 +93,7 @@ def test_a_finished_one_is_shown_and_not_run_again(bench):
 def test_an_interrupted_one_is_resumed_where_it_was(bench):
     folder = handed_over(bench, "before-specs")
     finished = [trial for trial in store.load(folder)[0].trials.values() if trial.state == "finished"]
-    code, out, err = bench.call("resume", "before-specs", "--slots", "2")
+    code, out, err = bench.call("resume", "before-specs", "--slots", "2", "--yes")
     assert code == 0 and err == "" and "ROI_ALIGN_MASK is a culprit" in out
     state, _ = store.load(folder)
     assert [trial.flags for trial in finished] == [(), ()]

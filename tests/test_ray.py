@@ -323,7 +323,7 @@ def test_a_kill_is_at_once_and_ray_ends_what_the_agent_does_not(cluster):
 
 
 def test_ctrl_c_saves_and_detach_leaves_running(cluster):
-    cluster.set(breaks=FAULT, seconds=4)
+    cluster.set(breaks=FAULT, seconds=60)
     controller = cluster.spawn(*START, "--detach")
     wait_for(lambda: len(cluster.starts()) == 3)
     controller.send_signal(signal.SIGINT)

@@ -271,7 +271,7 @@ def test_sigkill_of_the_controller_then_resume(cluster):
 
 
 def test_ctrl_c_saves_and_detach_leaves_running(cluster):
-    cluster.set(breaks=FAULT, seconds=4)
+    cluster.set(breaks=FAULT, seconds=60)
     controller = cluster.spawn(*START, "--detach")
     wait_for(lambda: len(cluster.starts()) == 3)
     controller.send_signal(signal.SIGINT)
