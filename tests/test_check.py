@@ -94,6 +94,11 @@ def test_a_damaged_line(bench, folder, kind, trial):
     assert code == 0, out + err
     assert "Nothing is wrong with campaign c." in out and "before-repair-1" in out
     assert (folder / "before-repair-1" / store.LOG).read_bytes() == damaged
+    for command in ("status", "explain", "resume"):
+        code, out, err = bench.call(command, "c")
+        assert (
+            f"damage was taken out of the log, which lies in before-repair-1 as it was: line {number + 1}" in out + err
+        )
     check_mended(bench, folder, before)
 
 

@@ -251,7 +251,7 @@ def test_a_finished_campaign_that_lost_its_baseline_is_not_finished(intact):
         shutil.rmtree(store.trial_folder(bench.runs / "c", home.id))
     for _ in range(2):  # worked out, then from what is kept
         _, listed, _ = bench.call("list")
-        assert "c  interrupted, its log is damaged" in listed
+        assert "c  interrupted, its log was damaged" in listed
         summary = summarize_folder(bench.runs / "c")
         assert summary["state"] == "interrupted" and "more runs are wanted" in summary["reason"]
         assert summary["resume"] and summary["conclusion"]["segm"] == "searching"

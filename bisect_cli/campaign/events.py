@@ -319,8 +319,20 @@ class Unaccounted:
         return state
 
 
+@_event("repaired")
+class Repaired:
+    """Damage was taken out of the log. sentence: what it was, and where the log of before lies."""
+
+    sentence: str
+
+    def apply(self, state):
+        return dataclasses.replace(state, repairs=(*state.repairs, self.sentence))
+
+
 # Kinds of events that change no verdict, and nothing that a search says
-WITHOUT_VERDICTS = frozenset(("started", "reattached", "adopted", "closed", "parity_started", "unaccounted"))
+WITHOUT_VERDICTS = frozenset(
+    ("started", "reattached", "adopted", "closed", "parity_started", "unaccounted", "repaired")
+)
 
 
 def parse(record):

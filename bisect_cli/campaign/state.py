@@ -92,6 +92,7 @@ class State:
     comparison that is under way, None if none is. fingerprint: what a run would be computed with now, None if that is
     not known. prior_evidence: {source: rows}, as evidence.prior. node_uses: of all attempts that ended on a node which
     is known, in order. contradictions: a sentence for each event that cannot be and was skipped, as the log is damaged.
+    repairs: a sentence for each time that damage was taken out of the log.
     unaccounted: ids of trials that have run, of which the log has lost what they were. seen: the highest number of a
     trial's id that was seen elsewhere than in the log's events; not of the log, but of who holds the campaign.
     """
@@ -109,6 +110,7 @@ class State:
     prior_evidence: dict = field(default_factory=dict)
     node_uses: tuple = ()
     contradictions: tuple = ()
+    repairs: tuple = ()
     unaccounted: tuple = ()
     seen: int = field(default=0, compare=False)
 

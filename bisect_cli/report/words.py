@@ -42,8 +42,8 @@ def state_words(summary):
 
 
 def headline_words(one):
-    """How a campaign of a headline stands, and whether its log is damaged."""
-    return state_words(one) + (", its log is damaged" if one["damaged"] else "")
+    """How a campaign of a headline stands, and whether its log was damaged."""
+    return state_words(one) + (", its log was damaged" if one["damaged"] else "")
 
 
 def _result_lines(summary, metric):

@@ -66,7 +66,7 @@ class Recorder:
         for event in logged:
             self.notify(event)
         if self.folder and self._analysed:
-            damaged = bool(self._log.notes or self.state.contradictions)
+            damaged = bool(self._log.notes or self.state.contradictions or self.state.repairs)
             self._keeper.keep(self._log.mark, self.state, self.analysis, isinstance(logged[-1], events.Closed), damaged)
 
     def notify(self, notice=None):

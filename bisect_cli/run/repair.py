@@ -5,8 +5,10 @@
 import itertools
 import os
 import shutil
+import time
 from pathlib import Path
 
+from bisect_cli.campaign import events
 from bisect_cli.launchers import LOST, read_exit
 from bisect_cli.report import kept
 from bisect_cli.run import lost, session, whose
@@ -33,7 +35,7 @@ def repair(folder):
             elif one.kind == "stray":
                 one.about.rename(_aside(one.about))
         if any(one.kind == "log" for one in done):
-            _rewrite(folder, backup, found.sound.records)
+            _rewrite(folder, backup, found.sound.records, [one.what for one in done if one.kind == "log"])
         if any(one.kind in ("foreign", "lost", "ended") for one in done):
             _log_what_is_known(folder, found.sound.state, done)
     return done, backup.folder
@@ -59,8 +61,10 @@ class _Backup:
             os.rename(path, place)
 
 
-def _rewrite(folder, backup, records):
-    """Writes a log of these records in the place of the one that is there."""
+def _rewrite(folder, backup, records, damage):
+    """Writes a log of these records in the place of the one that is there. damage: what is wrong with that, in
+    sentences, which all later commands go on to say.
+    """
     path = (folder / store.LOG).resolve()
     backup.take(folder / store.LOG, copy=True)
     if os.path.lexists(folder / kept.FILE):  # it is of the log that was
@@ -71,6 +75,9 @@ def _rewrite(folder, backup, records):
     try:
         for record in records:
             log.append(record)
+        more = f", and {len(damage) - 1} more of the kind" if len(damage) > 1 else ""
+        sentence = f"damage was taken out of the log, which lies in {backup.folder.name} as it was: {damage[0]}{more}"
+        log.append(events.record_of(events.Repaired(sentence), time.time()))
     finally:
         log.close()
     os.replace(fresh, path)

@@ -19,7 +19,7 @@ from bisect_cli.errors import UserError, nearest, unknown
 from bisect_cli.storage import eventlog, untrusted
 
 LOG = "events.jsonl"
-CONTRADICTION = "contradiction"  # the kind of Problem of an event that cannot be
+CONTRADICTION, REPAIRED = "contradiction", "repaired"  # kinds of Problem: an event that cannot be; damage mended
 MOST_ASIDE = 1 << 26  # bytes
 STOP = "stop"  # a file that asks the controller to stop
 TRIAL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")  # an id
@@ -114,7 +114,7 @@ def _words(error):
 class Contents(NamedTuple):
     """What a campaign's log holds. state: the State. judged: the State after the last event that can change a verdict,
     which is the one to analyse. mark, judged_mark: the log up to either. problems: the eventlog.Problems of the log,
-    and one of kind CONTRADICTION for each event that cannot be. notes: a sentence for each of them.
+    and one for each event that cannot be and for each repair. notes: a sentence for each of them.
     """
 
     state: State
@@ -169,6 +169,8 @@ def _further(path, state):
     """Problems that are not of the log's lines."""
     for sentence in state.contradictions:
         yield eventlog.Problem(CONTRADICTION, 0, sentence)
+    for sentence in state.repairs:
+        yield eventlog.Problem(REPAIRED, 0, sentence)
     aside = path.with_name(path.name + ".corrupt")
     if aside.exists():  # an older version took them out of the log
         text = f"damaged lines of {path.name} were moved to {aside.name}: what they said is lost"
