@@ -185,6 +185,16 @@ def test_a_run_starts_where_poison_lies(home, name, kind):
     assert (home / "attempt-1" / "stdout.txt").read_text() == "hello\n"
 
 
+@pytest.mark.skipif(not Path("/proc/self/mem").exists(), reason="there is no file that always fails")
+def test_what_cannot_be_read_now_is_not_missing(home):
+    """A finished run would count as crashed, and be trained again."""
+    (home / "attempt-1" / "exit.json").symlink_to("/proc/self/mem")  # nothing is at address 0: EIO
+    (home / "out" / "result.json").symlink_to("/proc/self/mem")
+    for trainer, settings in ((COMMAND, of_command({"source": "stdout", "pattern": "x"})), (MASK_RCNN, of_mask_rcnn())):
+        with pytest.raises(UserError, match="cannot be read .*: resume when it can"):
+            trainer.result(settings, home, 1)
+
+
 def test_an_exit_of_an_earlier_run_is_not_this_ones(home):
     end_well(home)
     launchers.write_job(Job(["true"], str(home), home / "attempt-1"))

@@ -15,9 +15,10 @@ from pathlib import Path
 
 from bisect_cli.errors import UserError
 from bisect_cli.launchers import read_exit
+from bisect_cli.storage import untrusted
 from bisect_cli.trainers import Command, Trainer, readers, source_state, switches, tree
 from bisect_cli.trainers.placeholders import fill, fill_words
-from bisect_cli.trainers.runfiles import Curve, Progress, Result
+from bisect_cli.trainers.runfiles import Curve, Progress, Result, refuse_to_pass_over
 
 TREE = "tree"  # in a trial's folder: the copy of the source, where flags edit it
 
@@ -78,6 +79,8 @@ class CommandTrainer(Trainer):
 
     def result(self, settings, home, attempt):
         end, options = read_exit(home / f"attempt-{attempt}"), settings.spec.options
+        if not end:
+            _check_is_missing(home / f"attempt-{attempt}" / "exit.json")
         if not end or end["code"] != 0:
             return ""
         found = _series(settings, home, ended=not end["asked_to_stop"])
@@ -240,6 +243,14 @@ def _listed(folder):
 @lru_cache(maxsize=512)  # readers of the runs under way, and of the baseline's, which others are compared with
 def _reader(source, home):
     return readers.make_reader(json.loads(source))
+
+
+def _check_is_missing(path):
+    """Raises UserError for a file that may be there, and cannot be read now."""
+    try:
+        untrusted.read(path, 1)
+    except OSError as error:
+        refuse_to_pass_over(path, error)
 
 
 def _seconds(home):

@@ -104,6 +104,14 @@ class _Evaluations(LineParser):
         return ()
 
 
+def refuse_to_pass_over(path, error):
+    """Raises UserError for a file of a run that cannot be read now, by this OSError, and may be later."""
+    if error.errno in untrusted.PASSING:
+        raise UserError(
+            f"{path} cannot be read ({error.strerror}): resume when it can, or delete it to train that run again."
+        ) from error
+
+
 def result(out, metrics):
     """The Result in a run's folder, or why there is none, as a sentence: "" where there is no result.json. metrics: the
     Metrics that it has to have. One of them that is NaN or infinite makes a run diverged. Raises UserError for a file
@@ -115,10 +123,7 @@ def result(out, metrics):
     except FileNotFoundError:
         return f"{RESULT} is no regular file" if path.is_symlink() or path.exists() else ""
     except OSError as error:
-        if error.errno in untrusted.PASSING:
-            raise UserError(
-                f"{path} cannot be read ({error.strerror}): resume when it can, or delete it to train that run again."
-            ) from error
+        refuse_to_pass_over(path, error)
         return f"{RESULT} cannot be read: {error.strerror}"
     if record is None:
         return f"{RESULT} is no JSON object of at most {untrusted.MOST_JSON >> 20} MiB"
