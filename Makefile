@@ -20,7 +20,7 @@ SETTINGS := setup.cfg pyproject.toml
 CAMPAIGN := demo
 JOBS := $(shell getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2)
 
-.PHONY: setup demo test test-core test-slurm test-ray test-faults lint clean prerequisites
+.PHONY: setup demo test test-setup test-core test-slurm test-ray test-faults lint clean prerequisites
 
 # Each step leaves a stamp in .venv, so that it is done again only when what it depends on has changed.
 setup: $(VENV)/installed
@@ -57,7 +57,9 @@ demo: setup
 prerequisites:
 	@[ -e $(VENV)/installed-horovod ] || PYTHON="$(PYTHON)" sh scripts/prerequisites.sh horovod >/dev/null
 
-test: prerequisites $(VENV)/installed-horovod
+test-setup: prerequisites $(VENV)/installed-horovod
+
+test: test-setup
 	$(BIN)/python -m pytest --expect-training $(PYTEST_ARGS)
 
 # On the oldest Python all of them; on each of the others a part.
