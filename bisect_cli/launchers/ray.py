@@ -102,7 +102,7 @@ class Ray(agent_job.AgentLauncher):
         """Has Ray take a job, as soon as it does. avoid: names of nodes."""
         words = [self.options.get("python", sys.executable), "-I", "-S", str(self.folder / "agent.py"), str(folder)]
         fields = resources_of(self.options)
-        nodes = sorted(self._ids(avoid)) if self._knows_labels and avoid else []
+        nodes = sorted(set(self._ids(avoid))) if self._knows_labels and avoid else []
         if nodes:
             fields[SELECTOR] = {"ray.io/node-id": f"!in({','.join(nodes)})", **fields.get(SELECTOR, {})}
         seconds = str(int(self._graces.get(key, 60.0)) + 5)  # else Ray kills what others stop after 3 s
