@@ -1,5 +1,6 @@
 """What the tests of the controller and of the commands share: campaigns over tests/fake_trainer.py."""
 
+import contextlib
 import fcntl
 import json
 import os
@@ -39,6 +40,11 @@ class Bench:
     @property
     def trainer(self):
         return self.command or (sys.executable, str(TRAINER), str(self.folder / "table.json"))
+
+    def beside(self, name, **table):
+        """A Bench in a new folder of this one's."""
+        (self.folder / name).mkdir()
+        return Bench(self.folder / name, **table)
 
     def starts(self):
         """The runs that the trainer started, `flags seed` each, in order; TWICE marks one that was there already."""
@@ -98,6 +104,20 @@ class Bench:
 
     def outcomes(self, name="c"):
         return [event["outcome"] for event in self.ends(name)]
+
+    @contextlib.contextmanager
+    def failing_on(self, node, variable):
+        """Within, a training fails at once on this node, whose name is in this variable of its environment."""
+        bad, before = self.folder / "bad.py", self.command
+        bad.write_text(
+            f"import os, sys\nif os.environ[{variable!r}] == {node!r}: sys.exit('no GPU')\n"
+            f"os.execv(sys.executable, [sys.executable, {str(TRAINER)!r}, *sys.argv[1:]])\n"
+        )
+        self.command = (sys.executable, str(bad), str(self.folder / "table.json"))
+        try:
+            yield
+        finally:
+            self.command = before
 
     def claim(self, trial, attempt=1, name="c"):
         """What the agent of an attempt has noted as it began; None if it has not, or another claimed the attempt so

@@ -38,6 +38,20 @@ def root():
     return ROOT
 
 
+@pytest.fixture
+def read_bytes(monkeypatch):
+    """How many bytes have been read of all files, as os.pread reads them."""
+    count, pread = [0], os.pread
+
+    def counting(descriptor, size, offset):
+        data = pread(descriptor, size, offset)
+        count[0] += len(data)
+        return data
+
+    monkeypatch.setattr(os, "pread", counting)
+    return lambda: count[0]
+
+
 # --- what can run here
 
 

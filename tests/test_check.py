@@ -122,15 +122,20 @@ def test_a_missing_line(bench, folder):
     check_mended(bench, folder, before)
 
 
+def change(folder, kind, trial, changes):
+    """Gives an event of the log other fields, with a right checksum."""
+    records = list(eventlog.read(folder / store.LOG).events)
+    number = index_of(folder, kind, trial)
+    records[number] = {**records[number], **changes}
+    write(folder, map(eventlog.line, records))
+
+
 @pytest.mark.parametrize(
     "changes", [{"metrics": {"bbox/AP": "x"}}, {"metrics": 3}, {"trial": ["t02"]}, {"attempt": "x"}]
 )
 def test_a_line_of_wrong_content(bench, folder, changes):
     before = results(store.load(folder)[0])
-    records = list(eventlog.read(folder / store.LOG).events)
-    number = index_of(folder, "ended", "t02")
-    records[number] = {**records[number], **changes}
-    write(folder, map(eventlog.line, records))
+    change(folder, "ended", "t02", changes)
     code, out, err = bench.call("status", "c")
     assert code == 2 and err.count("\n") == 1 and "maskrcnn-bisect check c" in err
     repair(folder)
@@ -143,10 +148,7 @@ def test_a_line_of_wrong_content(bench, folder, changes):
 def test_a_start_of_wrong_content(bench, folder, changes):
     """Its run is logged again from what its folder says."""
     before = results(store.load(folder)[0])
-    records = list(eventlog.read(folder / store.LOG).events)
-    number = index_of(folder, "started", "t04")
-    records[number] = {**records[number], **changes}
-    write(folder, map(eventlog.line, records))
+    change(folder, "started", "t04", changes)
     assert {kind for kind, _ in found_in(folder)} >= {"log", "lost"}
     repair(folder)
     check_mended(bench, folder, before)

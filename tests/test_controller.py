@@ -8,7 +8,7 @@ import threading
 import time
 
 import pytest
-from bisecting import BLOCK, Bench, has_ended, kill, wait_for
+from bisecting import BLOCK, Bench, has_ended, kill, results, wait_for
 
 from bisect_cli.analysis import analyse
 from bisect_cli.campaign import events
@@ -313,12 +313,9 @@ def test_sigkill_of_the_controller_then_resume(bench, orphans):
     assert len(again) == (0 if orphans == "alive" else 2)  # those that died go on, nothing else starts again
     assert not any(line.startswith("TWICE") for line in bench.starts())
 
-    straight = Bench(bench.folder / "straight", breaks=FAULT) if (bench.folder / "straight").mkdir() is None else None
-    other = straight.run(flags=BLOCK)
+    other = bench.beside("straight", breaks=FAULT).run(flags=BLOCK)
     resumed, _ = store.load(bench.runs / "c")
-    assert {(t.flags, t.seed): t.metrics for t in resumed.trials.values()} == {
-        (t.flags, t.seed): t.metrics for t in other.trials.values()
-    }
+    assert results(resumed) == results(other)
     assert culprits(resumed) == culprits(other)
 
 

@@ -445,19 +445,7 @@ def test_what_is_told_by_hand_is_bounded_as_well(bench):
 # --- long files are read on, and in bounded memory
 
 
-def counted(monkeypatch):
-    count, pread = [0], os.pread
-
-    def counting(descriptor, size, offset):
-        data = pread(descriptor, size, offset)
-        count[0] += len(data)
-        return data
-
-    monkeypatch.setattr(os, "pread", counting)
-    return count
-
-
-def test_a_look_costs_what_was_added(home, monkeypatch):
+def test_a_look_costs_what_was_added(home, read_bytes):
     path, settings = home / "out" / "metrics.jsonl", of_mask_rcnn()
     line = '{{"step": {}, "steps": 400000, "wall": 1.0, "total_loss": 0.5}}\n'
     evaluation = '{{"step": {}, "steps": 400000, "wall": 1.0, "segm/AP": 0.5, "bbox/AP": 0.25}}\n'
@@ -466,14 +454,14 @@ def test_a_look_costs_what_was_added(home, monkeypatch):
             file.writelines(line.format(step) for step in range(start, start + 1000))
             file.write(evaluation.format(start + 1000))
     assert len(MASK_RCNN.curve(settings, home).points) == 100
-    count = counted(monkeypatch)
+    before = read_bytes()
     MASK_RCNN.curve(settings, home)
-    assert count[0] == 0
+    assert read_bytes() == before
     with open(path, "a") as file:
         file.write(evaluation.format(200_000))
     assert len(MASK_RCNN.curve(settings, home).points) == 101
     assert MASK_RCNN.progress(settings, home).step == 200_000
-    assert 0 < count[0] < 100_000
+    assert 0 < read_bytes() - before < 100_000
     path.write_text(evaluation.format(7))  # it shrank
     assert list(MASK_RCNN.curve(settings, home).points) == [7]
     other = path.with_name("other")

@@ -3,7 +3,6 @@
 import json
 import shutil
 import signal
-import sys
 import threading
 import time
 
@@ -189,13 +188,7 @@ def test_an_outage_decides_nothing(cluster):
 
 def test_a_node_on_which_runs_crash_at_once_is_left_out(cluster):
     cluster.set(breaks=FAULT, seconds=0.3)
-    bad, trainer = cluster.folder / "bad.py", cluster.trainer[1]
-    bad.write_text(
-        f"import os, sys\nif os.environ['BISECT_NODE_NAME'] == 'n2': sys.exit('no GPU')\n"
-        f"os.execv(sys.executable, [sys.executable, {trainer!r}, *sys.argv[1:]])\n"
-    )
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Cluster, "trainer", (sys.executable, str(bad), str(cluster.folder / "table.json")))
+    with cluster.failing_on("n2", "BISECT_NODE_NAME"):
         cluster.go()
     crashes = cluster.outcomes().count("crashed")
     assert 1 <= crashes <= 2  # on a slow machine a second run has been sent there before the first has crashed
@@ -246,13 +239,19 @@ def test_a_queued_run_is_never_hung_and_shows_as_queued(cluster):
     assert {"queued", "running"} <= seen
 
 
-def test_a_job_that_ray_gives_up_in_the_queue_is_submitted_again(cluster):
+def waiting(cluster):
+    """The launcher, the handle and the key of a job that Ray has taken, and has no node for."""
     cluster.ray.nodes = []
     launcher = cluster.launcher()
     handle = launcher.prepare(cluster.job("true"))
     handle.go()
     key = handle.ticket["key"]
     wait_for(lambda: launcher.refresh() or key in cluster.ray.jobs)
+    return launcher, handle, key
+
+
+def test_a_job_that_ray_gives_up_in_the_queue_is_submitted_again(cluster):
+    launcher, handle, key = waiting(cluster)
     words = "Job supervisor actor failed to start within 900.0 seconds."
     fake_ray.fail(cluster.ray.jobs[key], "JOB_SUPERVISOR_ACTOR_START_TIMEOUT", words)
     wait_for(lambda: launcher.refresh() or handle.poll() or len(cluster.ray.fields) == 2)
@@ -261,12 +260,7 @@ def test_a_job_that_ray_gives_up_in_the_queue_is_submitted_again(cluster):
 
 
 def test_a_job_that_ray_loses_before_it_began_is_submitted_again_elsewhere(cluster):
-    cluster.ray.nodes = []
-    launcher = cluster.launcher()
-    handle = launcher.prepare(cluster.job("true"))
-    handle.go()
-    key = handle.ticket["key"]
-    wait_for(lambda: launcher.refresh() or key in cluster.ray.jobs)
+    launcher, handle, key = waiting(cluster)
     with cluster.ray.lock:
         cluster.ray.jobs[key]["node"] = "n1"
         words = "Job supervisor actor died: The actor died unexpectedly before finishing this task."

@@ -39,20 +39,6 @@ def run(tmp_path):
     return Places(tmp_path / "t01" / "out", attempts, {"seed": 3, "trial": "t01"})
 
 
-@pytest.fixture
-def read_bytes(monkeypatch):
-    """How many bytes have been read of all files."""
-    count, pread = [0], os.pread
-
-    def counting(descriptor, size, offset):
-        data = pread(descriptor, size, offset)
-        count[0] += len(data)
-        return data
-
-    monkeypatch.setattr(files_module.os, "pread", counting)
-    return lambda: count[0]
-
-
 def write(path, text):
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(text if isinstance(text, bytes) else text.encode())

@@ -189,14 +189,7 @@ def test_an_outage_decides_nothing(cluster):
 
 def test_a_node_on_which_runs_crash_at_once_is_left_out(cluster):
     cluster.set(breaks=FAULT, seconds=0.3)
-    bad = cluster.folder / "bad.py"
-    trainer = cluster.trainer[1]
-    bad.write_text(
-        f"import os, sys\nif os.environ['SLURMD_NODENAME'] == 'n2': sys.exit('no GPU')\n"
-        f"os.execv(sys.executable, [sys.executable, {trainer!r}, *sys.argv[1:]])\n"
-    )
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Cluster, "trainer", (sys.executable, str(bad), str(cluster.folder / "table.json")))
+    with cluster.failing_on("n2", "SLURMD_NODENAME"):
         cluster.go()
     crashes = cluster.outcomes().count("crashed")
     assert 1 <= crashes <= 2  # on a slow machine a second run has been sent there before the first has crashed

@@ -23,7 +23,6 @@ from bisect_cli.trainers import runfiles, upgraded
 LEFTOVERS = ("*.new", ".*.new", "*.mended")  # of files that are written whole or not at all
 ANEW = "write the log anew from what makes sense in it"
 SHOWN = 5  # of many trials
-ASIDE = ".other-"  # in the name of a trial's folder that was set aside
 
 
 class Finding(NamedTuple):
@@ -202,7 +201,7 @@ def _of_trial(state, trial, home, running):
     other = whose.explain_other(state.settings, whose.owner(state.settings, trial.id, trial.flags, trial.seed), home)
     alive = trial.state == RUNNING and not _is_over(trial, home)
     if other:
-        mend = "" if alive else f"rename it to {trial.id}{ASIDE}N"
+        mend = "" if alive else f"rename it to {trial.id}{whose.ASIDE}N"
         what = f"the folder of {trial.id} is not its own: {other}"
         yield Finding("foreign", what, mend, "stop the campaign first", about=trial)
     elif trial.state in (FINISHED, DIVERGED) and not launcher_named(state.settings.launcher).by_hand:
@@ -260,14 +259,14 @@ def _of_folders(folder, state):
         yield Finding("lost", what, "log it", about=run)
     known = {*state.trials, *(run.trial for run in found)}
     for home in sorted(lost.homes(folder)):
-        if home.name not in known and ASIDE not in home.name:
+        if home.name not in known and whose.ASIDE not in home.name:
             why = "of which too little is known to count it" if home.name in others else "which the log does not know"
             what = f"trials/{home.name} is of a run {why}"
             if _may_live(home):
-                remedy = f"make sure that nothing runs there any more, then rename it to {home.name}{ASIDE}1"
+                remedy = f"make sure that nothing runs there any more, then rename it to {home.name}{whose.ASIDE}1"
                 yield Finding("stray", what, remedy=remedy)
             else:
-                yield Finding("stray", what, f"rename it to {home.name}{ASIDE}N", about=home)
+                yield Finding("stray", what, f"rename it to {home.name}{whose.ASIDE}N", about=home)
 
 
 def _may_live(home):

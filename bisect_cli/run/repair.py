@@ -13,7 +13,7 @@ from bisect_cli.launchers import LOST, read_exit
 from bisect_cli.report import kept
 from bisect_cli.run import lost, session, whose
 from bisect_cli.run.attempts import Attempts
-from bisect_cli.run.inspection import ASIDE, inspect
+from bisect_cli.run.inspection import inspect
 from bisect_cli.run.recorder import Recorder
 from bisect_cli.storage import eventlog, lease, store
 
@@ -33,7 +33,7 @@ def repair(folder):
             if one.kind == "leftover":
                 backup.take(one.about)
             elif one.kind == "stray":
-                one.about.rename(_aside(one.about))
+                whose.rename_aside(one.about)
         if any(one.kind == "log" for one in done):
             _rewrite(folder, backup, found.sound.records, [one.what for one in done if one.kind == "log"])
         if any(one.kind in ("foreign", "lost", "ended") for one in done):
@@ -104,8 +104,3 @@ def _log_what_is_known(folder, state, findings):
                 attempts.record_end(trial, LOST, reason="it ended while no controller was watching")
     finally:
         log.close()
-
-
-def _aside(home):
-    places = (home.with_name(f"{home.name}{ASIDE}{number}") for number in itertools.count(1))
-    return next(place for place in places if not os.path.lexists(place))

@@ -4,6 +4,7 @@ this trial's, and never overwritten. What does not say whose it is counts.
 """
 
 import itertools
+import os
 import re
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from bisect_cli.errors import UserError
 from bisect_cli.storage import store, untrusted
 from bisect_cli.trainers import trainer_of
 
+ASIDE = ".other-"  # in the name of a trial's folder that was set aside
 ATTEMPT = re.compile(r"attempt-(\d{1,9})")
 
 
@@ -63,8 +65,13 @@ def set_aside(settings, own, home):
     """Renames a trial's folder if something has run there that was not the run of `owner`. Raises OSError."""
     home = Path(home)
     if has_run(home) and explain_other(settings, own, home):
-        kept = (home.with_name(f"{home.name}.other-{number}") for number in itertools.count(1))
-        home.rename(next(path for path in kept if not path.exists() and not path.is_symlink()))
+        rename_aside(home)
+
+
+def rename_aside(home):
+    """Renames a trial's folder to one that no trial has. Raises OSError."""
+    kept = (home.with_name(f"{home.name}{ASIDE}{number}") for number in itertools.count(1))
+    home.rename(next(path for path in kept if not os.path.lexists(path)))
 
 
 def attempts_in(home):

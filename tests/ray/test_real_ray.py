@@ -78,8 +78,7 @@ def test_a_bisect_on_three_nodes(bench):
     print(f"{len(found.trials)} runs of 3 s in {time.monotonic() - began:.1f} s on 3 nodes")
     state = check_ended(bench, again=0)
     assert {trial.node for trial in found.trials.values()} == {"node1", "node2", "node3"}
-    (bench.folder / "local").mkdir()
-    assert results(state) == results(Bench(bench.folder / "local", breaks=FAULT).run(slots=2))
+    assert results(state) == results(bench.beside("local", breaks=FAULT).run(slots=2))
 
 
 def test_a_node_dies_a_job_is_stopped_and_the_controller_is_killed(bench, cluster):

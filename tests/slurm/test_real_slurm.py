@@ -61,8 +61,7 @@ def test_a_bisect_on_three_nodes(bench):
     state = check_ended(bench, again=0)
     assert {trial.node for trial in found.trials.values()} == {"node1", "node2", "node3"}
     print(f"{len(state.trials)} runs of 3 s in {seconds:.1f} s on 3 nodes")
-    (bench.folder / "local").mkdir()
-    assert results(state) == results(Bench(bench.folder / "local", breaks=FAULT).run(slots=2))
+    assert results(state) == results(bench.beside("local", breaks=FAULT).run(slots=2))
 
 
 def test_a_node_dies_a_job_is_cancelled_and_the_controller_is_killed(bench, cluster):
